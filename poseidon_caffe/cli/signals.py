@@ -1,0 +1,69 @@
+"""What Ctrl-C and SIGHUP do to a running solver."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from types import FrameType, TracebackType
+from typing import Any, Protocol, Self
+
+__all__ = ["SignalActions", "Stoppable"]
+
+
+class Stoppable(Protocol):
+    """What a solver offers to signal handlers."""
+
+    def request_stop(self) -> None:
+        """Stop after the present iteration."""
+
+    def request_snapshot(self) -> None:
+        """Write a snapshot after the present iteration."""
+
+
+class SignalActions:
+    """While entered, signals become requests to the solver.
+
+    A second SIGINT after one that stops raises KeyboardInterrupt: the person does
+    not want to wait.
+
+    Args:
+        solver: gets the requests.
+        sigint: "stop", "snapshot" or "none".
+        sighup: the same for SIGHUP.
+    """
+
+    def __init__(self, solver: Stoppable, sigint: str, sighup: str) -> None:
+        self._solver = solver
+        self._effects = {int(signal.SIGINT): sigint}
+        if hasattr(signal, "SIGHUP"):
+            self._effects[int(signal.SIGHUP)] = sighup
+        self._stopping = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Install the handlers; does nothing outside the main thread."""
+        with contextlib.suppress(ValueError):
+            for number in self._effects:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Put the former handlers back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        effect = self._effects[number]
+        if effect == "stop":
+            if self._stopping and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._stopping = True
+            self._solver.request_stop()
+        elif effect == "snapshot":
+            self._solver.request_snapshot()

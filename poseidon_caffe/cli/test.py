@@ -1,0 +1,50 @@
+"""``poseidon test``: score a trained net."""
+
+from __future__ import annotations
+
+from poseidon_caffe.cli.caffe_flags import (
+    GPU,
+    ITERATIONS,
+    LEVEL,
+    MODEL,
+    PHASE,
+    STAGE,
+    WEIGHTS,
+    refuse_gpu,
+    with_idle,
+)
+from poseidon_caffe.cli.flags import Arguments, Command
+from poseidon_caffe.cli.threads import THREADS, prepare
+from poseidon_caffe.report.glog import Glog
+
+__all__ = ["COMMAND", "run"]
+
+
+def run(args: Arguments, log: Glog) -> int:
+    """Check the flags, then score.
+
+    Raises:
+        UsageError: flags that are missing.
+    """
+    args.required("model", "name the net's prototxt, --model FILE")
+    args.required("weights", "name the trained weights, --weights FILE")
+    refuse_gpu(args)
+    threads = prepare(args.integer("threads"))
+    # NumPy and its thread pools load here, after the environment is set.
+    from poseidon_caffe.cli.scoring import score
+
+    return score(args, log, threads)
+
+
+COMMAND = Command(
+    name="test",
+    summary="score a trained net: every batch and the means",
+    run=run,
+    flags=with_idle(
+        "test", (MODEL, WEIGHTS, ITERATIONS, GPU, THREADS, PHASE, LEVEL, STAGE)
+    ),
+    description="The net is built in phase TEST unless --phase says otherwise.",
+    examples=(
+        "poseidon test --model net.prototxt --weights net.caffemodel --iterations 9",
+    ),
+)

@@ -1,0 +1,59 @@
+"""How many threads compute: decided before NumPy loads its thread pools."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+
+from poseidon_caffe.cli.flags import Flag
+from poseidon_caffe.errors import UsageError
+
+__all__ = ["THREADS", "choose", "cores", "prepare"]
+
+THREADS = Flag(
+    "threads",
+    0,
+    "threads that compute (default: $OMP_NUM_THREADS, or the cores this process may "
+    "use, less one for data when there are more than two)",
+    value="N",
+)
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def choose(asked: int, environment: MutableMapping[str, str]) -> int:
+    """The number of computing threads.
+
+    Args:
+        asked: value of ``--threads``; 0 leaves it to us.
+        environment: may hold OMP_NUM_THREADS.
+
+    Raises:
+        UsageError: ``asked`` is negative.
+    """
+    if asked < 0:
+        raise UsageError(f"--threads: expected 1 or more, received {asked}")
+    if asked:
+        return asked
+    preset = environment.get("OMP_NUM_THREADS", "").split(",")[0]
+    if preset.isdigit() and int(preset):
+        return int(preset)
+    available = cores()
+    return available - 1 if available > 2 else available
+
+
+def prepare(asked: int, environment: MutableMapping[str, str] = os.environ) -> int:
+    """Set what OpenMP and OpenBLAS read when they are loaded; call before NumPy.
+
+    Returns:
+        The number of computing threads.
+    """
+    count = choose(asked, environment)
+    environment["OMP_NUM_THREADS"] = str(count)
+    environment["OPENBLAS_NUM_THREADS"] = str(count)
+    return count

@@ -1,0 +1,1 @@
+"""The cluster: parameter server, factors and transport; knows `net.hooks` only."""

@@ -1,0 +1,1 @@
+"""Where records come from: databases, images, transforms, and the feed to a net."""

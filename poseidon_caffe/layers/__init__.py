@@ -1,0 +1,1 @@
+"""Caffe's layer types: one short file each, found by `registry`."""

@@ -1,0 +1,106 @@
+"""Accuracy: how often the label is among the best scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.losses import check_labels, ignored_label, set_scalar
+from poseidon_caffe.layers.registry import register
+
+__all__ = ["Accuracy"]
+
+
+@register("Accuracy")
+class Accuracy(Layer):
+    """Share of labels whose score is among the ``top_k`` largest.
+
+    Bottoms: scores (outer..., C, inner...), classes along ``axis``; labels, one
+    integer per (outer, inner) place.
+    Tops: scalar; optionally the accuracy of each class (C,).
+
+    A place counts as right when fewer than ``top_k`` other classes score at least
+    as much as its label, so ties count against it.  Labels equal to
+    ``ignore_label`` do not count.  Without any counted label the score is 0.
+
+    Caffe parity: exact; no gradient.
+    """
+
+    num_bottom = 2
+    min_top = 1
+    max_top = 2
+
+    def __init__(self, param: Any, context: LayerContext) -> None:
+        super().__init__(param, context)
+        p = param.accuracy_param
+        self._top_k = int(p.top_k)
+        self._ignore = ignored_label(p)
+        self._axis = 1
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """One label per place; no more than C best scores."""
+        shape = bottom[0].shape
+        self._axis = bottom[0].canonical_axis(self.param.accuracy_param.axis)
+        classes = shape[self._axis]
+        places = math.prod(shape[: self._axis]) * math.prod(shape[self._axis + 1 :])
+        if bottom[1].count != places:
+            problem = (
+                f"needs {places} labels, one per prediction of classes along axis "
+                f"{self._axis}"
+            )
+            raise self.shape_error(problem, bottom)
+        if self._top_k > classes:
+            problem = f"top_k {self._top_k} exceeds the {classes} classes"
+            raise self.shape_error(problem, bottom)
+        top[0].reshape(())
+        if len(top) > 1:
+            top[1].reshape((classes,))
+
+    def allow_force_backward(self, bottom_index: int) -> bool:
+        """A score has no gradient."""
+        return False
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Count."""
+        scores = np.moveaxis(bottom[0].data, self._axis, -1)
+        classes = scores.shape[-1]
+        labels = bottom[1].data.reshape(-1)
+        check_labels(self, labels, classes, self._ignore)
+        flat = scores.reshape(-1, classes)
+        wanted = labels.astype(np.int64)
+        if self._ignore is not None:
+            counted = wanted != self._ignore
+            flat, wanted = flat[counted], wanted[counted]
+        own = np.take_along_axis(flat, wanted[:, None], axis=1)
+        # The label itself is among those that score at least as much.
+        right = (flat >= own).sum(axis=1) <= self._top_k
+        set_scalar(top[0], float(right.sum()) / max(len(wanted), 1))
+        if len(top) > 1:
+            seen = np.bincount(wanted, minlength=classes)
+            hits = np.bincount(wanted[right], minlength=classes)
+            top[1].data[...] = hits / np.maximum(seen, 1)
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        """Best of one and of three, ignored labels, per class."""
+
+        def accuracy(text: str, num_top: int = 1) -> Example:
+            return Example(
+                f"accuracy_param {{ {text} }}",
+                bottoms=((2, 5, 4, 3), (2, 4, 3)),
+                num_top=num_top,
+                labels={1: 5},
+                check_gradient=False,
+            )
+
+        return [
+            Example(bottoms=((40, 5), (40,)), labels={1: 5}, check_gradient=False),
+            accuracy("top_k: 3"),
+            accuracy("ignore_label: 2"),
+            accuracy("axis: 1", num_top=2),
+        ]

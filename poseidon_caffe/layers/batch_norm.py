@@ -1,0 +1,192 @@
+"""BatchNorm: every channel to mean 0 and variance 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.geometry import BatchNormGeometry
+from poseidon_caffe.backend.protocols import BatchNormKernel
+from poseidon_caffe.errors import LayerError
+from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.registry import register
+from poseidon_caffe.layers.scale import Scale
+from poseidon_caffe.types import Array, Phase, Shape
+
+__all__ = ["BatchNorm"]
+
+
+@register("BatchNorm")
+class BatchNorm(Layer):
+    """y = (x - mean) / sqrt(variance + eps), per channel.
+
+    Bottoms, tops: one (N, C, ...); in place allowed.
+    Params: running sum of means (C,), of variances (C,), and their weight (1,); the
+    stored moments are the sums divided by the weight.  A solver never changes them.
+
+    TRAIN takes the batch's own moments and adds them to the running ones, which
+    decay by ``moving_average_fraction``; the variance is stored unbiased (m / (m-1)).
+    TEST, or ``use_global_stats: true``, takes the stored moments.
+
+    Caffe parity: exact.
+    """
+
+    backward_reads_top = False
+
+    num_bottom = 1
+    num_top = 1
+    allows_in_place = True
+    has_statistics = True
+
+    def __init__(self, param: Any, context: LayerContext) -> None:
+        super().__init__(param, context)
+        p = param.batch_norm_param
+        given = p.HasField("use_global_stats")
+        #: Whether the stored moments are used.
+        self.use_stored = p.use_global_stats if given else self.phase == Phase.TEST
+        #: A Scale whose forward this layer does too, and whether a ReLU's as well.
+        self.fused_scale: Scale | None = None
+        self.fused_relu = False
+        self._geometry: BatchNormGeometry | None = None
+        self._kernel: BatchNormKernel | None = None
+        self._mean = Blob(dtype=context.dtype)
+        self._var = Blob(dtype=context.dtype)
+        self._no_shift = Blob(dtype=context.dtype)
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Make the running moments, which want no gradients."""
+        channels = _as_channels(bottom[0].shape)[1]
+        for shape in ((channels,), (channels,), (1,)):
+            self.blobs.append(Blob(shape, dtype=self.context.dtype))
+            self.param_propagate_down.append(False)
+        for spec in self.param.param:
+            if spec.lr_mult != 0:
+                problem = "its statistics are not learned: lr_mult must be 0"
+                raise LayerError(self.describe(problem))
+        while len(self.param.param) < len(self.blobs):
+            self.param.param.add(lr_mult=0.0)
+        for blob in (self._mean, self._var, self._no_shift):
+            blob.reshape((channels,))
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Channels must stay; make a new kernel if the shape changed."""
+        shape = _as_channels(bottom[0].shape)
+        if (shape[1],) != self.blobs[0].shape:
+            problem = f"has statistics of {self.blobs[0].shape[0]} channels"
+            raise self.shape_error(problem, bottom)
+        top[0].reshape(bottom[0].shape)
+        geometry = BatchNormGeometry(
+            shape,
+            self.param.batch_norm_param.eps,
+            self.use_stored,
+            affine=self.fused_scale is not None,
+            relu=self.fused_relu,
+        )
+        if geometry != self._geometry:
+            self._geometry, self._kernel = geometry, None
+
+    def _shown(self, array: Array) -> Array:
+        """The array with a channel axis."""
+        return array.reshape(-1, 1) if array.ndim == 1 else array
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Normalise; in TRAIN also update the running moments."""
+        if bottom[0].count == 0:
+            return
+        if self._kernel is None:
+            assert self._geometry is not None
+            self._kernel = self.ops.batch_norm(self._geometry)
+        if self.use_stored:
+            self._load_moments()
+        scale = shift = None
+        if self.fused_scale is not None:
+            blobs = self.fused_scale.blobs
+            scale = blobs[0].data
+            shift = blobs[1].data if len(blobs) > 1 else self._no_shift.data
+        x, y = self._shown(bottom[0].data), self._shown(top[0].data)
+        self._kernel.forward(x, y, self._mean.data, self._var.data, scale, shift)
+        if not self.use_stored:
+            self._store_moments(bottom[0].count // self.blobs[0].count)
+
+    def _load_moments(self) -> None:
+        """Stored sums divided by their weight (0 while nothing is stored)."""
+        weight = float(self.blobs[2].data[0])
+        factor = 0.0 if weight == 0 else 1 / weight
+        self.ops.add([self.blobs[0].data], self._mean.data, [factor])
+        self.ops.add([self.blobs[1].data], self._var.data, [factor])
+
+    def _store_moments(self, samples: int) -> None:
+        """Add the batch's moments (of ``samples`` values a channel)."""
+        keep = float(self.param.batch_norm_param.moving_average_fraction)
+        unbiased = samples / (samples - 1) if samples > 1 else 1.0
+        total_mean, total_var, weight = (blob.data for blob in self.blobs)
+        self.ops.add([weight], weight, [keep])
+        weight += 1
+        self.ops.add([self._mean.data, total_mean], total_mean, [1.0, keep])
+        self.ops.add([self._var.data, total_var], total_var, [unbiased, keep])
+        for blob in self.blobs:
+            blob.touch()
+
+    def backward(
+        self,
+        top: Sequence[Blob],
+        propagate_down: Sequence[bool],
+        bottom: Sequence[Blob],
+    ) -> None:
+        """Gradient through the normalised values and the batch's own moments."""
+        if not propagate_down[0] or bottom[0].count == 0:
+            return
+        if self.fused_scale is not None or self._kernel is None:
+            problem = "cannot go backward fused with Scale, or before a forward"
+            raise LayerError(self.describe(problem))
+        self._kernel.backward(
+            self._shown(bottom[0].data),
+            self._shown(top[0].diff),
+            self._shown(bottom[0].diff),
+            self._mean.data,
+            self._var.data,
+            in_place=bottom[0] is top[0],
+        )
+
+    # -- fusing ------------------------------------------------------------------
+    def can_fuse_scale(self, scale: Layer) -> bool:
+        """Whether forward can also do ``scale``, which reads this layer's top.
+
+        Only with stored moments, per channel, and where backward never comes.
+        """
+        return (
+            isinstance(scale, Scale)
+            and self.use_stored
+            and not self.will_backward
+            and self.fused_scale is None
+            and scale.per_channel
+        )
+
+    def fuse_scale(self, scale: Scale, *, relu: bool = False) -> None:
+        """Do the forward of ``scale`` (and of a plain ReLU after it) too.
+
+        They skip theirs from now on; call when `can_fuse_scale`.
+        """
+        self.fused_scale, self.fused_relu = scale, relu
+        scale.skip_forward = True
+        self._geometry = None
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        """The batch's moments, stored ones, one axis, many axes."""
+        stored = "batch_norm_param { use_global_stats: true }"
+        return [
+            Example("batch_norm_param { eps: 0.001 }", in_place=True),
+            Example(bottoms=((6, 3),)),
+            Example(bottoms=((6,),)),
+            Example(bottoms=((2, 3, 2, 2, 3),)),
+            Example(stored, in_place=True),
+            Example(in_place=True, phase=Phase.TEST),
+        ]
+
+
+def _as_channels(shape: Shape) -> Shape:
+    """The shape with a channel axis: one channel for one-axis blobs."""
+    return (math.prod(shape), 1) if len(shape) < 2 else shape

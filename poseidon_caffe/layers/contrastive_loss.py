@@ -1,0 +1,113 @@
+"""ContrastiveLoss: pulls pairs together or pushes them apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
+from poseidon_caffe.layers.losses import set_scalar
+from poseidon_caffe.layers.registry import register
+from poseidon_caffe.types import Array
+
+__all__ = ["ContrastiveLoss"]
+
+_NO_DIVISION_BY_ZERO = 1e-4
+
+
+@register("ContrastiveLoss")
+class ContrastiveLoss(LossLayer):
+    """loss = sum of (s d^2 + (1 - s) max(margin - d, 0)^2) / (2 N), d = |a - b|.
+
+    With ``legacy_version`` the second term is max(margin - d^2, 0).
+
+    Bottoms: a and b (N, C[, 1, 1]); s (N[, 1...]), 1 for similar pairs, else 0.
+    Tops: scalar loss.
+
+    Caffe parity: exact.
+    """
+
+    num_bottom = 3
+
+    def __init__(self, param: Any, context: LayerContext) -> None:
+        super().__init__(param, context)
+        p = param.contrastive_loss_param
+        self._margin, self._legacy = float(p.margin), bool(p.legacy_version)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Pairs of vectors, one label each."""
+        super().reshape(bottom, top)
+        a, b, s = (blob.shape for blob in bottom)
+        if len(a) < 2 or a[:2] != b[:2] or math.prod(a[2:]) != 1:
+            raise self.shape_error("needs two (N, C) or (N, C, 1, 1)", bottom)
+        if math.prod(b[2:]) != 1 or math.prod(s) != a[0]:
+            raise self.shape_error("needs one label for each pair", bottom)
+
+    def allow_force_backward(self, bottom_index: int) -> bool:
+        """All but the labels."""
+        return bottom_index < 2
+
+    def _pairs(self, bottom: Sequence[Blob]) -> tuple[Array, Array, Array]:
+        """(differences (N, C), squared distances (N, 1), whether similar (N, 1))."""
+        rows = bottom[0].shape[:2]
+        difference = bottom[0].data.reshape(rows) - bottom[1].data.reshape(rows)
+        square = (difference * difference).sum(axis=1, keepdims=True)
+        similar = bottom[2].data.reshape(-1, 1).astype(np.int64) != 0
+        return difference, square, similar
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Mean over the pairs."""
+        _, square, similar = self._pairs(bottom)
+        if self._legacy:
+            apart = np.maximum(self._margin - square, 0)
+        else:
+            apart = np.maximum(self._margin - np.sqrt(square), 0) ** 2
+        total = np.where(similar, square, apart).sum(dtype=np.float64)
+        set_scalar(top[0], float(total) / max(bottom[0].shape[0], 1) / 2)
+
+    def backward(
+        self,
+        top: Sequence[Blob],
+        propagate_down: Sequence[bool],
+        bottom: Sequence[Blob],
+    ) -> None:
+        """Along a - b: towards each other, or away inside the margin."""
+        self.refuse_label_gradient(propagate_down)
+        difference, square, similar = self._pairs(bottom)
+        if self._legacy:
+            gap = self._margin - square
+            push = -np.ones_like(square)
+        else:
+            distance = np.sqrt(square)
+            gap = self._margin - distance
+            push = -gap / (distance + _NO_DIVISION_BY_ZERO)
+        factor = np.where(similar, 1, np.where(gap > 0, push, 0))
+        weight = float(top[0].diff) / max(bottom[0].shape[0], 1)
+        gradient = (difference * factor).astype(difference.dtype)
+        for sign, blob, down in zip((1, -1), bottom, propagate_down, strict=False):
+            if down:
+                shaped = gradient.reshape(blob.shape)
+                self.ops.add([shaped], blob.diff, [sign * weight])
+
+    def refuse_label_gradient(self, propagate_down: Sequence[bool]) -> None:
+        """Labels are the third bottom here."""
+        super().refuse_label_gradient(propagate_down[1:])
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        """Both versions, wide and narrow margins."""
+
+        def loss(text: str, *more: int) -> Example:
+            param = f"contrastive_loss_param {{ {text} }}"
+            pair = (6, 4, *more)
+            return Example(param, bottoms=(pair, pair, (6,)), labels={2: 2})
+
+        return [
+            loss("margin: 5"),
+            loss("", 1, 1),
+            loss("margin: 9 legacy_version: true"),
+        ]

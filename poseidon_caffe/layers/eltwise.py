@@ -1,0 +1,160 @@
+"""Eltwise: several blobs of one shape made one, element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.errors import LayerError
+from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.layout import like
+from poseidon_caffe.layers.registry import register
+
+__all__ = ["Eltwise"]
+
+_PROD, _SUM, _MAX = range(3)
+
+
+@register("Eltwise")
+class Eltwise(Layer):
+    """PROD: y = product of x_i.  SUM: y = sum of coeff_i x_i.  MAX: y = largest x_i.
+
+    Bottoms: two or more of one shape.  Tops: the same shape.
+
+    ``coeff`` (SUM only) is 1 for every bottom unless given for each.
+    ``stable_prod_grad: false`` computes a product's gradient as y / x_i * dy, faster
+    but without value where x_i is 0.
+
+    Caffe parity: exact.  Of equal values the MAX gradient goes to the second of
+    the first two bottoms, else to the earlier one.
+    """
+
+    min_bottom = 2
+    num_top = 1
+
+    def __init__(self, param: Any, context: LayerContext) -> None:
+        super().__init__(param, context)
+        p = param.eltwise_param
+        self._operation = int(p.operation)
+        self._stable = bool(p.stable_prod_grad)
+        self._coeffs = [float(c) for c in p.coeff] or [1.0] * len(param.bottom)
+        #: Negative slope of a ReLU that forward applies too, or None.
+        self.fused_relu: float | None = None
+        self._winner: Blob | None = None
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Coefficients are for sums, one a bottom."""
+        given = len(self.param.eltwise_param.coeff)
+        if given and given != len(bottom):
+            problem = f"has {given} coeff for {len(bottom)} bottoms (give all or none)"
+            raise LayerError(self.describe(problem))
+        if given and self._operation != _SUM:
+            raise LayerError(self.describe("coeff is for operation SUM only"))
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """All bottoms have one shape."""
+        if any(blob.shape != bottom[0].shape for blob in bottom):
+            raise self.shape_error("all bottoms must have one shape", bottom)
+        top[0].reshape(bottom[0].shape)
+        if self._operation != _MAX:
+            return
+        if self._winner is None or self._winner.channels_last != top[0].channels_last:
+            self._winner = like(top[0], np.int32)
+        self._winner.reshape(top[0].shape)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Combine (and apply a fused ReLU)."""
+        srcs, y = [blob.data for blob in bottom], top[0].data
+        if self._operation == _SUM:
+            self.ops.add(srcs, y, self._coeffs)
+        elif self._operation == _PROD:
+            self.ops.multiply(srcs, y)
+        else:
+            assert self._winner is not None
+            self.ops.maximum(srcs, y, self._winner.data)
+        if self.fused_relu is not None:
+            self.ops.relu(y, y, self.fused_relu)
+
+    def backward(
+        self,
+        top: Sequence[Blob],
+        propagate_down: Sequence[bool],
+        bottom: Sequence[Blob],
+    ) -> None:
+        """Each bottom's part of the gradient."""
+        dy = top[0].diff
+        for i, (blob, down) in enumerate(zip(bottom, propagate_down, strict=True)):
+            if not down:
+                continue
+            if self._operation == _PROD:
+                self._backward_product(i, top, bottom)
+            elif self._operation == _MAX:
+                assert self._winner is not None
+                won = (self._winner.data == i).view(np.uint8)
+                self.ops.dropout(dy, won, 1.0, blob.diff)
+            elif self._coeffs[i] == 1.0:
+                self.ops.copy(dy, blob.diff)
+            else:
+                self.ops.add([dy], blob.diff, [self._coeffs[i]])
+
+    def _backward_product(
+        self, i: int, top: Sequence[Blob], bottom: Sequence[Blob]
+    ) -> None:
+        """dx_i = dy times the other bottoms."""
+        dx, dy = bottom[i].diff, top[0].diff
+        if self._stable:
+            others = [blob.data for j, blob in enumerate(bottom) if j != i]
+            self.ops.multiply([dy, *others], dx)
+        else:
+            self.ops.power(bottom[i].data, dx, -1.0, 1.0, 0.0)
+            self.ops.multiply([dx, top[0].data, dy], dx)
+
+    @property
+    def backward_reads_bottom(self) -> bool:  # type: ignore[override]
+        """Only a product's gradient needs the factors."""
+        return self._operation == _PROD
+
+    @property
+    def backward_reads_top(self) -> bool:  # type: ignore[override]
+        """Only a product's gradient needs the product."""
+        return self._operation == _PROD
+
+    @property
+    def passes_gradient(self) -> bool:
+        """Whether the first bottom's gradient is the top's, unchanged."""
+        return self._operation == _SUM and self._coeffs[0] == 1.0
+
+    # -- fusing ------------------------------------------------------------------
+    @property
+    def can_fuse_relu(self) -> bool:
+        """Whether forward can also do the ReLU that follows in place."""
+        return self._stable or self._operation != _PROD
+
+    def fuse_relu(self, slope: float) -> None:
+        """Apply a ReLU of this negative slope in forward from now on."""
+        self.fused_relu = slope
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        """Every operation with two and three bottoms."""
+
+        def eltwise(text: str, count: int = 3) -> Example:
+            shapes = ((2, 3, 4, 5),) * count
+            return Example(f"eltwise_param {{ {text} }}", bottoms=shapes)
+
+        return [
+            eltwise("", 2),
+            eltwise("operation: SUM coeff: 1 coeff: -2 coeff: 0.5"),
+            eltwise("operation: PROD", 2),
+            eltwise("operation: PROD"),
+            Example(
+                "eltwise_param { operation: PROD stable_prod_grad: false }",
+                bottoms=((2, 3),) * 3,
+                kink=0.1,
+            ),
+            eltwise("operation: MAX", 2),
+            eltwise("operation: MAX"),
+        ]

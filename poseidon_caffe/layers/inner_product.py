@@ -1,0 +1,150 @@
+"""InnerProduct: the fully connected layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.errors import LayerError
+from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.gradients import param_gradients
+from poseidon_caffe.layers.layout import PlainView
+from poseidon_caffe.layers.registry import register
+from poseidon_caffe.types import Array, Shape
+
+__all__ = ["InnerProduct"]
+
+
+@register("InnerProduct")
+class InnerProduct(Layer):
+    """y = x w^T + bias, each bottom flattened from ``axis`` on.
+
+    Bottoms: (outer..., inner...); K = product of the inner axes, in C order.
+    Tops: (outer..., num_output).
+    Params: weights (num_output, K), or (K, num_output) with ``transpose``; bias
+    (num_output,) unless ``bias_term: false``.
+
+    Caffe parity: exact.
+    """
+
+    backward_reads_top = False
+
+    num_bottom = 1
+    num_top = 1
+
+    def __init__(self, param: Any, context: LayerContext) -> None:
+        super().__init__(param, context)
+        #: Negative slope of a ReLU that forward applies too, or None.
+        self.fused_relu: float | None = None
+        self._m, self._k, self._n = 0, 0, 0
+        self._x_view = PlainView(self.ops, context.dtype)
+        self._dx_view = PlainView(self.ops, context.dtype)
+        self._y_view = PlainView(self.ops, context.dtype)
+        self._factors: tuple[Array, Array] | None = None
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Make weights and bias."""
+        p = self.param.inner_product_param
+        if p.num_output < 1:
+            raise LayerError(self.describe("num_output must be given and positive"))
+        axis = bottom[0].canonical_axis(p.axis)
+        self._n, self._k = p.num_output, math.prod(bottom[0].shape[axis:])
+        shape = (self._k, self._n) if p.transpose else (self._n, self._k)
+        self.add_param(shape, p.weight_filler)
+        if p.bias_term:
+            self.add_param((self._n,), p.bias_filler)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """The inner size must stay what the weights were made for."""
+        axis = bottom[0].canonical_axis(self.param.inner_product_param.axis)
+        shape = bottom[0].shape
+        inner = math.prod(shape[axis:])
+        if inner != self._k:
+            problem = (
+                f"needs {self._k} inputs for weights {self.blobs[0].shape}, not {inner}"
+            )
+            raise self.shape_error(problem, bottom)
+        self._m = math.prod(shape[:axis])
+        self._factors = None
+        top[0].reshape((*shape[:axis], self._n))
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """One matrix product, bias added."""
+        x = self._x_view.read(bottom[0].data, (self._m, self._k))
+        y = self._y_view.target(top[0].data, (self._m, self._n))
+        bias = self.blobs[1].data if len(self.blobs) > 1 else None
+        transpose = self.param.inner_product_param.transpose
+        self.ops.inner_product(x, self.blobs[0].data, bias, y, transpose=transpose)
+        if self.fused_relu is not None:
+            self.ops.relu(y, y, self.fused_relu)
+        self._y_view.write_back(y, top[0].data)
+
+    def backward(
+        self,
+        top: Sequence[Blob],
+        propagate_down: Sequence[bool],
+        bottom: Sequence[Blob],
+    ) -> None:
+        """Two matrix products and a column sum."""
+        transpose = self.param.inner_product_param.transpose
+        dy = self._y_view.read(top[0].diff, (self._m, self._n))
+        if any(self.param_propagate_down):
+            x = self._x_view.read(bottom[0].data, (self._m, self._k))
+            self._factors = (dy, x)
+            self._backward_params(x, dy, transpose=transpose)
+        if propagate_down[0]:
+            dx = self._dx_view.target(bottom[0].diff, (self._m, self._k))
+            weights = self.blobs[0].data
+            self.ops.inner_product_backward_data(dy, weights, dx, transpose=transpose)
+            self._dx_view.write_back(dx, bottom[0].diff)
+
+    def _backward_params(self, x: Array, dy: Array, *, transpose: bool) -> None:
+        grads, accumulate = param_gradients(self.blobs, self.param_propagate_down)
+        dw, db = grads[0], grads[1] if len(grads) > 1 else None
+        if dw is not None:
+            self.ops.inner_product_backward_weights(
+                x, dy, dw, db, transpose=transpose, accumulate=accumulate
+            )
+        elif db is not None:
+            self.ops.sum_outer(dy, 1, db.shape, db, accumulate=accumulate)
+
+    def factors(self) -> tuple[Array, Array] | None:
+        """(top diff (M, N), bottom matrix (M, K)) of the last backward.
+
+        Their product dy^T x is the weight gradient.  None before a backward, and
+        for transposed weights, whose gradient is the product the other way round.
+        The arrays are live until the layer's next forward.
+        """
+        if self.param.inner_product_param.transpose:
+            return None
+        return self._factors
+
+    # -- fusing ------------------------------------------------------------------
+    @property
+    def can_fuse_relu(self) -> bool:
+        """Whether forward can also do the ReLU that follows in place."""
+        return True
+
+    def fuse_relu(self, slope: float) -> None:
+        """Apply a ReLU of this negative slope in forward from now on."""
+        self.fused_relu = slope
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        """With and without bias, other axes, transposed weights."""
+
+        def product(text: str, shape: Shape = (2, 3, 2, 2)) -> Example:
+            fill = 'weight_filler { type: "xavier" } bias_filler { type: "uniform" }'
+            param = f"inner_product_param {{ {text} {fill} }}"
+            return Example(param, bottoms=(shape,))
+
+        return [
+            product("num_output: 4"),
+            product("num_output: 4", (5, 6)),
+            product("num_output: 4 bias_term: false"),
+            product("num_output: 4 axis: 2", (2, 3, 4)),
+            product("num_output: 4 axis: -1"),
+            product("num_output: 4 transpose: true"),
+        ]

@@ -1,0 +1,107 @@
+"""SigmoidCrossEntropyLoss: independent yes-or-no targets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
+from poseidon_caffe.layers.losses import (
+    BATCH_SIZE,
+    ignored_label,
+    normalization_mode,
+    normalizer,
+    set_scalar,
+)
+from poseidon_caffe.layers.registry import register
+from poseidon_caffe.types import Array
+
+__all__ = ["SigmoidCrossEntropyLoss"]
+
+
+@register("SigmoidCrossEntropyLoss")
+class SigmoidCrossEntropyLoss(LossLayer):
+    """loss = sum of -(t log p + (1 - t) log(1 - p)) / normalizer, p = sigmoid(x).
+
+    Bottoms: scores x and targets t in [0, 1], of one count.
+    Tops: scalar loss.
+
+    ``loss_param``: targets equal to ``ignore_label`` do not count; ``normalization``
+    is BATCH_SIZE unless given (elsewhere VALID), or what the old ``normalize`` says.
+
+    Caffe parity: exact.
+    """
+
+    def __init__(self, param: Any, context: LayerContext) -> None:
+        super().__init__(param, context)
+        self._ignore = ignored_label(param.loss_param)
+        self._mode = normalization_mode(param.loss_param, BATCH_SIZE)
+        self._valid = 0
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """One target a score."""
+        super().reshape(bottom, top)
+        if bottom[0].count != bottom[1].count:
+            raise self.shape_error("needs one target for each score", bottom)
+
+    def _divisor(self, x: Blob) -> float:
+        outer, inner = x.shape[0], math.prod(x.shape[1:])
+        return normalizer(self._mode, outer, inner, self._valid)
+
+    def _targets(self, bottom: Sequence[Blob]) -> tuple[Array, Array | None]:
+        """Targets in the scores' shape, and where they count (None: everywhere)."""
+        targets = bottom[1].data.reshape(bottom[0].shape)
+        if self._ignore is None:
+            return targets, None
+        # Caffe compares the whole part.
+        return targets, np.trunc(targets) != self._ignore
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Cross entropy from scores, without overflow."""
+        x = bottom[0].data
+        targets, counted = self._targets(bottom)
+        each = np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x)))
+        if counted is not None:
+            each = np.where(counted, each, 0)
+        self._valid = bottom[0].count if counted is None else int(counted.sum())
+        total = float(each.sum(dtype=np.float64))
+        set_scalar(top[0], total / self._divisor(bottom[0]))
+
+    def backward(
+        self,
+        top: Sequence[Blob],
+        propagate_down: Sequence[bool],
+        bottom: Sequence[Blob],
+    ) -> None:
+        """dx = (p - t) * loss weight / normalizer."""
+        self.refuse_label_gradient(propagate_down)
+        if not propagate_down[0]:
+            return
+        dx = bottom[0].diff
+        targets, counted = self._targets(bottom)
+        weight = float(top[0].diff) / self._divisor(bottom[0])
+        self.ops.sigmoid(bottom[0].data, dx)
+        self.ops.add([dx, targets], dx, [weight, -weight])
+        if counted is not None:
+            self.ops.multiply([dx, counted.astype(dx.dtype)], dx)
+
+    @classmethod
+    def examples(cls) -> list[Example]:
+        """Every normalisation, ignored targets, four axes."""
+
+        def loss(text: str) -> Example:
+            param = f"loss_param {{ {text} }}"
+            return Example(param, bottoms=((4, 6), (4, 6)), labels={1: 2})
+
+        return [
+            loss(""),
+            loss("ignore_label: 1 normalization: VALID"),
+            loss("normalization: FULL"),
+            loss("normalization: NONE"),
+            loss("normalize: true"),
+            Example(bottoms=((2, 3, 2, 2), (2, 3, 2, 2)), labels={1: 2}),
+        ]

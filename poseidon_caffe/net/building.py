@@ -1,0 +1,145 @@
+"""From a NetParameter to layers and blobs, one layer after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.errors import LayerError, PoseidonError
+from poseidon_caffe.layers.base import Layer, LayerContext
+from poseidon_caffe.layers.registry import layer_class
+from poseidon_caffe.net.graph import Wiring, backward_plan, connect
+from poseidon_caffe.net.params import ParamTable
+from poseidon_caffe.types import Phase
+
+__all__ = ["Built", "build", "fill_loss_weights"]
+
+
+@dataclass
+class Built:
+    """Everything a net consists of, before it runs.
+
+    Attributes:
+        blobs: by name, in the order they appear (an in-place top appears once).
+        available: names of blobs that no layer reads: the net's outputs.
+    """
+
+    layers: list[Layer] = field(default_factory=list)
+    wiring: list[Wiring] = field(default_factory=list)
+    bottoms: list[list[Blob]] = field(default_factory=list)
+    tops: list[list[Blob]] = field(default_factory=list)
+    blobs: dict[str, Blob] = field(default_factory=dict)
+    table: ParamTable = field(default_factory=ParamTable)
+    available: dict[str, int] = field(default_factory=dict)
+
+
+def build(param: Any, context: LayerContext) -> Built:
+    """Make and set up every layer of a filtered net with splits inserted.
+
+    Raises:
+        GraphError: layers that do not connect, parameters that cannot be shared.
+        LayerError: unknown types, bad settings, shapes that do not fit.
+    """
+    built = Built()
+    need_blob: dict[str, bool] = {}
+    for index, layer_param in enumerate(param.layer):
+        if not layer_param.HasField("phase"):
+            layer_param.phase = int(context.phase)
+        layer = _make_layer(layer_param, context)
+        wire = connect(layer_param, built.available, set(built.blobs))
+        _add_automatic_tops(layer, wire, built)
+        layer.check_arity(len(wire.bottom), len(wire.top))
+        bottom = [built.blobs[name] for name in wire.bottom]
+        top = _make_tops(wire, built, context)
+        _set_up(layer, bottom, top)
+        built.layers.append(layer)
+        built.wiring.append(wire)
+        built.bottoms.append(bottom)
+        built.tops.append(top)
+        _plan_gradients(layer, wire, need_blob)
+        built.table.add_layer(index, layer)
+    backward_plan(built.layers, built.wiring, force=param.force_backward)
+    return built
+
+
+def _make_layer(layer_param: Any, context: LayerContext) -> Layer:
+    given = len(layer_param.propagate_down)
+    if given and given != len(layer_param.bottom):
+        msg = (
+            f'layer "{layer_param.name}" ({layer_param.type}): propagate_down must be '
+            f"given once per bottom ({len(layer_param.bottom)}), not {given} times"
+        )
+        raise LayerError(msg)
+    cls = layer_class(layer_param.type, where=layer_param.name)
+    return cls(layer_param, context.in_phase(Phase(layer_param.phase)))
+
+
+def _add_automatic_tops(layer: Layer, wire: Wiring, built: Built) -> None:
+    if not layer.auto_top_blobs:
+        return
+    while len(wire.top) < max(layer.min_top, layer.num_top or 0):
+        name = f"(automatic) {layer.name}/{len(wire.top)}"
+        wire.top.append(name)
+        wire.in_place.append(False)
+        built.available[name] = len(wire.top) - 1
+
+
+def _make_tops(wire: Wiring, built: Built, context: LayerContext) -> list[Blob]:
+    tops = []
+    for name, in_place in zip(wire.top, wire.in_place, strict=True):
+        if not in_place:
+            built.blobs[name] = Blob(
+                dtype=context.dtype, channels_last=context.ops.channels_last
+            )
+        tops.append(built.blobs[name])
+    return tops
+
+
+def _set_up(layer: Layer, bottom: list[Blob], top: list[Blob]) -> None:
+    try:
+        layer.setup(bottom, top)
+        layer.reshape(bottom, top)
+    except PoseidonError:
+        raise
+    except (MemoryError, OverflowError) as error:
+        shapes = ", ".join(str(b.shape) for b in bottom)
+        msg = layer.describe(f"does not fit in memory (bottom shapes {shapes})")
+        raise LayerError(msg) from error
+    layer.loss_weights = _loss_weights(layer, len(top))
+    fill_loss_weights(layer, top)
+
+
+def _loss_weights(layer: Layer, num_top: int) -> list[float]:
+    given = list(layer.param.loss_weight)
+    if given and len(given) != num_top:
+        msg = layer.describe(
+            f"loss_weight must be given once per top ({num_top}), "
+            f"not {len(given)} times"
+        )
+        raise LayerError(msg)
+    return given or [layer.default_loss_weight(j) for j in range(num_top)]
+
+
+def fill_loss_weights(layer: Layer, top: list[Blob]) -> None:
+    """Write each loss weight into its top's diff, where backward starts."""
+    for blob, weight in zip(top, layer.loss_weights, strict=True):
+        if weight:
+            blob.diff[...] = weight
+
+
+def _plan_gradients(layer: Layer, wire: Wiring, need_blob: dict[str, bool]) -> None:
+    """Decide, from below, whether the layer and its bottoms want gradients."""
+    given = list(layer.param.propagate_down)
+    wire.bottom_need = [
+        given[j] if given else need_blob.get(name, False)
+        for j, name in enumerate(wire.bottom)
+    ]
+    wire.need = any(need_blob.get(name, False) for name in wire.bottom)
+    specs = layer.param.param
+    for i in range(len(layer.blobs)):
+        wants = i >= len(specs) or specs[i].lr_mult != 0
+        layer.param_propagate_down[i] = layer.param_propagate_down[i] and wants
+        wire.need = wire.need or layer.param_propagate_down[i]
+    for name in wire.top:
+        need_blob[name] = wire.need

@@ -1,0 +1,81 @@
+"""Run neighbouring layers as one where every blob comes out the same.
+
+Only in-place neighbours are fused, so that no blob that a user can name loses its
+value: a ReLU into the layer before it, BatchNorm with the Scale (and ReLU) after it.
+Backward of a fused ReLU still runs, from the top's sign.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from poseidon_caffe.layers.base import Layer
+from poseidon_caffe.layers.batch_norm import BatchNorm
+from poseidon_caffe.layers.relu import ReLU
+from poseidon_caffe.layers.scale import Scale
+
+if TYPE_CHECKING:
+    from poseidon_caffe.net.net import Net
+
+__all__ = ["fuse"]
+
+
+def fuse(net: Net) -> None:
+    """Fuse what can be fused; each fused layer skips its own forward."""
+    for index, layer in enumerate(net.layers):
+        if isinstance(layer, BatchNorm):
+            _fuse_batch_norm(net, index, layer)
+    for index, layer in enumerate(net.layers):
+        if isinstance(layer, ReLU) and not layer.skip_forward and _in_place(net, index):
+            maker = _maker(net, index)
+            if maker is not None and getattr(maker, "can_fuse_relu", False):
+                maker.fuse_relu(layer.slope)  # type: ignore[attr-defined]
+                layer.skip_forward = True
+                _reshape(net, maker)
+
+
+def _in_place(net: Net, index: int) -> bool:
+    return net.top_names[index] == net.bottom_names[index]
+
+
+def _maker(net: Net, index: int) -> Layer | None:
+    """The layer that last wrote the blob which layer ``index`` changes in place."""
+    name = net.bottom_names[index][0]
+    for i in range(index - 1, -1, -1):
+        if name in net.top_names[i]:
+            return net.layers[i]
+    return None
+
+
+def _next_in_place(net: Net, index: int) -> int | None:
+    """The next layer that changes layer ``index``'s top in place, if it is next.
+
+    After split insertion a blob has one reader, so nobody else sees it before.
+    """
+    name = net.top_names[index][0]
+    for i in range(index + 1, len(net.layers)):
+        if name in net.bottom_names[i]:
+            return i if _in_place(net, i) and len(net.bottom_names[i]) == 1 else None
+    return None
+
+
+def _fuse_batch_norm(net: Net, index: int, layer: BatchNorm) -> None:
+    after = _next_in_place(net, index)
+    scale = net.layers[after] if after is not None else None
+    if after is None or not isinstance(scale, Scale) or not layer.can_fuse_scale(scale):
+        return
+    last = _next_in_place(net, after)
+    relu = net.layers[last] if last is not None else None
+    plain = isinstance(relu, ReLU) and relu.slope == 0 and not layer.will_backward
+    layer.fuse_scale(scale, relu=plain)
+    if plain and relu is not None:
+        relu.skip_forward = True
+    if layer.will_backward:
+        net.complete_slots_at(after, index)
+    _reshape(net, layer)
+
+
+def _reshape(net: Net, layer: Layer) -> None:
+    """Let a layer rebuild its kernel for what it does now."""
+    i = net.layers.index(layer)
+    layer.reshape(net.bottom_blobs[i], net.top_blobs[i])

@@ -1,0 +1,95 @@
+"""Where others may watch a net run: parameter slots and the observer Protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from poseidon_caffe.types import Array, Shape
+
+__all__ = ["DONE", "Event", "NetObserver", "NullObserver", "ParamSlot"]
+
+
+class Event(Protocol):
+    """A point in the backend's work that another thread may wait for."""
+
+    def wait(self) -> None:
+        """Return once everything before the event has been computed."""
+
+
+class _Done:
+    """An event that has happened already: the CPU's."""
+
+    def wait(self) -> None:
+        """Return at once."""
+
+
+DONE = _Done()
+
+
+class FactorSource(Protocol):
+    """A layer whose weight gradient is a product of two small matrices."""
+
+    def factors(self) -> tuple[Array, Array] | None:
+        """(top diff (M, N), bottom data (M, K)), live until its next forward."""
+
+
+@dataclass(frozen=True)
+class ParamSlot:
+    """One learnable parameter of a net, as the solver and a cluster see it.
+
+    Attributes:
+        index: position in ``net.learnable``.
+        name: ``layer/i`` or the shared name.
+        owner: index of the layer that owns it.
+        param_index: which of the owner's blobs it is.
+        shape: axis lengths.
+        lr_mult: factor on the learning rate.
+        decay_mult: factor on the weight decay.
+        users: indices of all layers that use it, ascending.
+        ready_after: layer whose backward completes the gradient (lowest user).
+        source: offers factors instead of a dense gradient, or None.
+    """
+
+    index: int
+    name: str
+    owner: int
+    param_index: int
+    shape: Shape
+    lr_mult: float
+    decay_mult: float
+    users: tuple[int, ...]
+    ready_after: int
+    source: FactorSource | None = None
+
+    def factors(self) -> tuple[Array, Array] | None:
+        """(top diff, bottom data) when the gradient is their product, else None."""
+        if self.source is None or len(self.users) > 1:
+            return None
+        return self.source.factors()
+
+
+class NetObserver(Protocol):
+    """Told what the net does, in the last of ``iter_size`` passes only."""
+
+    def before_forward(self, layer: int) -> None:
+        """Called before each layer's forward; may block until its slots are fresh."""
+
+    def grad_ready(self, slot: ParamSlot, event: Event) -> None:
+        """The slot's gradient of this iteration is complete once ``event`` is."""
+
+    def backward_done(self) -> None:
+        """The whole backward pass has been issued."""
+
+
+class NullObserver:
+    """Does nothing: one process."""
+
+    def before_forward(self, layer: int) -> None:
+        """Nothing to wait for."""
+
+    def grad_ready(self, slot: ParamSlot, event: Event) -> None:
+        """Nobody to tell."""
+
+    def backward_done(self) -> None:
+        """Nothing to do."""

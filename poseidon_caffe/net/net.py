@@ -1,0 +1,366 @@
+"""Net: runs a graph of layers forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.protocols import Ops
+from poseidon_caffe.errors import GraphError
+from poseidon_caffe.layers.base import Layer, LayerContext
+from poseidon_caffe.net import weights
+from poseidon_caffe.net.building import build, fill_loss_weights
+from poseidon_caffe.net.debug import DebugListener, DebugLog
+from poseidon_caffe.net.filtering import filter_net, net_state
+from poseidon_caffe.net.fuse import fuse
+from poseidon_caffe.net.hooks import DONE, NetObserver, NullObserver, ParamSlot
+from poseidon_caffe.net.memory import share_memory
+from poseidon_caffe.net.splits import insert_splits
+from poseidon_caffe.types import JsonObject, Phase, Shape, Shard
+
+__all__ = ["LayerHook", "Net", "NetOptions"]
+
+LayerHook = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class NetOptions:
+    """How a net may be run.
+
+    Attributes:
+        fuse: run neighbouring layers as one where the blobs come out the same.
+        share_memory: let blobs that are never alive together share memory; only
+            outputs, data and parameters keep their values after a pass.
+        prefetch: data layers read ahead in threads.
+        forward_only: backward never comes (scoring), so nothing is kept for it.
+    """
+
+    fuse: bool = False
+    share_memory: bool = False
+    prefetch: bool = True
+    forward_only: bool = False
+
+
+class Net:
+    """A net built for one phase.
+
+    Args:
+        param: an upgraded NetParameter; it is not changed.
+        ops: the backend.
+        phase, level, stages: the state that layers' rules are matched with.
+        dtype: float32, or float64 on the reference backend.
+        seed: seeds fillers, dropout and data augmentation.
+        shard: which worker of a cluster this is.
+
+    Attributes:
+        param: the NetParameter as built: filtered, splits inserted.
+        blobs: every blob by name, in Caffe's order.
+        layers, layer_names, bottom_blobs, top_blobs, bottom_names, top_names,
+        bottom_need_backward, layer_need_backward: per layer.
+        params, param_names: every parameter; learnable: the distinct ones.
+        slots: the learnable ones as solvers and clusters see them.
+        observer: told about progress (wait-free backpropagation).
+
+    Raises:
+        GraphError, LayerError, DataError: the net cannot be built.
+    """
+
+    def __init__(
+        self,
+        param: Any,
+        *,
+        ops: Ops,
+        phase: Phase,
+        level: int = 0,
+        stages: Sequence[str] = (),
+        dtype: type = np.float32,
+        seed: int = 0,
+        shard: Shard = Shard(),  # noqa: B008 - frozen
+        options: NetOptions = NetOptions(),  # noqa: B008 - frozen
+        path: str = "",
+    ) -> None:
+        self.ops, self.phase, self.options, self.path = ops, phase, options, path
+        context = LayerContext(ops, phase, dtype, seed, shard, options.prefetch)
+        filtered = filter_net(param, net_state(phase, level, stages))
+        self.param = insert_splits(filtered)
+        built = build(self.param, context)
+        for layer, wire in zip(built.layers, built.wiring, strict=True):
+            if options.forward_only:
+                wire.need = False
+                wire.bottom_need = [False] * len(wire.bottom)
+            layer.will_backward = wire.need
+        self.layers: list[Layer] = built.layers
+        self.layer_names = [layer.name for layer in built.layers]
+        self.blobs: dict[str, Blob] = built.blobs
+        self.bottom_blobs, self.top_blobs = built.bottoms, built.tops
+        self.bottom_names = [wire.bottom for wire in built.wiring]
+        self.top_names = [wire.top for wire in built.wiring]
+        self.bottom_need_backward = [wire.bottom_need for wire in built.wiring]
+        self.layer_need_backward = [wire.need for wire in built.wiring]
+        self.params = built.table.blobs
+        self.param_names = built.table.names
+        self.learnable = built.table.learnable
+        self.param_owner = built.table.owner_of
+        self.slots: list[ParamSlot] = built.table.slots(self.layers)
+        self.input_names = [
+            name
+            for layer, names in zip(self.layers, self.top_names, strict=True)
+            if layer.type == "Input"
+            for name in names
+        ]
+        # Caffe keeps them in a set: the log and scripts see them sorted.
+        self.output_names = sorted(built.available)
+        self.observer: NetObserver = NullObserver()
+        self.before_forward_hooks: list[LayerHook] = []
+        self.after_forward_hooks: list[LayerHook] = []
+        self.before_backward_hooks: list[LayerHook] = []
+        self.after_backward_hooks: list[LayerHook] = []
+        self._debug = DebugLog(self)
+        self.debug_info = bool(self.param.debug_info)
+        self._shapes: list[tuple[Shape, ...]] = [
+            self._layer_shapes(i) for i in range(len(self.layers))
+        ]
+        self._optimise()
+
+    def _optimise(self) -> None:
+        """Fuse layers and share memory, unless something must see every blob."""
+        if self.debug_info:
+            return
+        if self.options.fuse:
+            fuse(self)
+        if self.options.share_memory:
+            share_memory(self)
+
+    # -- looking at it -----------------------------------------------------------
+    @property
+    def name(self) -> str:
+        """The net's name in the prototxt."""
+        return str(self.param.name)
+
+    @property
+    def output_blobs(self) -> list[Blob]:
+        """Blobs that no layer reads."""
+        return [self.blobs[name] for name in self.output_names if name in self.blobs]
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Loss weight of every blob (0 for those that are no loss)."""
+        found = dict.fromkeys(self.blobs, 0.0)
+        for layer, names in zip(self.layers, self.top_names, strict=True):
+            found.update(zip(names, layer.loss_weights, strict=True))
+        return found
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of all tops, counted as Caffe's "Memory required for data" does."""
+        return sum(
+            blob.count * blob.dtype.itemsize for top in self.top_blobs for blob in top
+        )
+
+    @property
+    def debug_listener(self) -> DebugListener | None:
+        """Gets Caffe's debug lines while ``debug_info`` is on."""
+        return self._debug.listener
+
+    @debug_listener.setter
+    def debug_listener(self, listener: DebugListener | None) -> None:
+        self._debug.listener = listener
+
+    def complete_slots_at(self, layer: int, earlier: int) -> None:
+        """Say that ``layer``'s gradients are complete only after ``earlier``'s backward."""
+        self.slots = [
+            replace(slot, ready_after=earlier) if slot.ready_after == layer else slot
+            for slot in self.slots
+        ]
+
+    def layer_index(self, name: str) -> int:
+        """Index of a layer.
+
+        Raises:
+            GraphError: there is no layer of that name.
+        """
+        try:
+            return self.layer_names.index(name)
+        except ValueError:
+            msg = f'the net has no layer "{name}": it has {self.layer_names}'
+            raise GraphError(msg) from None
+
+    # -- running it ----------------------------------------------------------------
+    def forward(
+        self, start: int = 0, end: int | None = None, *, observed: bool = False
+    ) -> float:
+        """Run layers ``start`` to ``end`` inclusive; the weighted sum of losses.
+
+        Numbers that overflow pass silently, as they do in Caffe; the solver looks
+        at the loss.
+        """
+        with np.errstate(all="ignore"):
+            return self._forward(start, end, observed=observed)
+
+    def _forward(self, start: int, end: int | None, *, observed: bool) -> float:
+        stop = len(self.layers) if end is None else end + 1
+        loss = 0.0
+        for i in range(start, stop):
+            if observed:
+                self.observer.before_forward(i)
+            for hook in self.before_forward_hooks:
+                hook(i)
+            self.reshape_layer(i)
+            layer, top = self.layers[i], self.top_blobs[i]
+            layer.forward(self.bottom_blobs[i], top)
+            for weight, blob in zip(layer.loss_weights, top, strict=True):
+                if weight:
+                    loss += float(np.vdot(blob.data, blob.diff))
+            if self.debug_info:
+                self._debug.forward(i)
+            for hook in self.after_forward_hooks:
+                hook(i)
+        return loss
+
+    def backward(
+        self, start: int | None = None, end: int = 0, *, last_pass: bool = True
+    ) -> None:
+        """Run layers ``start`` down to ``end`` inclusive.
+
+        Args:
+            last_pass: this is the last of ``iter_size`` passes, so gradients are
+                complete once computed and the observer is told.
+        """
+        with np.errstate(all="ignore"):
+            self._backward(start, end, last_pass=last_pass)
+
+    def _backward(self, start: int | None, end: int, *, last_pass: bool) -> None:
+        first = len(self.layers) - 1 if start is None else start
+        for i in range(first, end - 1, -1):
+            for hook in self.before_backward_hooks:
+                hook(i)
+            if self.layer_need_backward[i]:
+                self.layers[i].backward(
+                    self.top_blobs[i], self.bottom_need_backward[i],
+                    self.bottom_blobs[i],
+                )  # fmt: skip
+                if self.debug_info:
+                    self._debug.backward(i)
+            for hook in self.after_backward_hooks:
+                hook(i)
+            if last_pass:
+                for slot in self._ready_after.get(i, ()):
+                    self.observer.grad_ready(slot, DONE)
+        if self.debug_info:
+            self._debug.whole_net()
+        if last_pass:
+            self.observer.backward_done()
+
+    @property
+    def _ready_after(self) -> dict[int, list[ParamSlot]]:
+        cached: dict[int, list[ParamSlot]] | None = self.__dict__.get("_ready")
+        if cached is None:
+            cached = {}
+            for slot in self.slots:
+                cached.setdefault(slot.ready_after, []).append(slot)
+            self.__dict__["_ready"] = cached
+        return cached
+
+    def forward_backward(self, *, last_pass: bool = True) -> float:
+        """One forward and one backward pass; the loss."""
+        loss = self.forward(observed=True)
+        self.backward(last_pass=last_pass)
+        return loss
+
+    def reshape_layer(self, index: int) -> None:
+        """Let a layer follow its bottoms' shapes, when those or its tops' changed."""
+        if self._layer_shapes(index) == self._shapes[index]:
+            return
+        layer, top = self.layers[index], self.top_blobs[index]
+        layer.reshape(self.bottom_blobs[index], top)
+        fill_loss_weights(layer, top)
+        self._shapes[index] = self._layer_shapes(index)
+
+    def _layer_shapes(self, index: int) -> tuple[Shape, ...]:
+        """Shapes of bottoms, and of tops: a user may have reshaped those too."""
+        bottom, top = self.bottom_blobs[index], self.top_blobs[index]
+        return tuple([b.shape for b in bottom] + [b.shape for b in top])
+
+    def reshape(self) -> None:
+        """Propagate changed input shapes through the whole net."""
+        for i in range(len(self.layers)):
+            self.reshape_layer(i)
+
+    def clear_param_diffs(self) -> None:
+        """Zero all parameter gradients (lazily: the next backward overwrites)."""
+        for blob in self.learnable:
+            blob.clear_diff()
+        for blob, owner in zip(self.params, self.param_owner, strict=True):
+            if blob is not self.learnable[owner]:
+                # Shared under another shape: its writer must see real zeros.
+                _ = self.learnable[owner].diff
+
+    def first_non_finite(self) -> str | None:
+        """The first parameter or blob, in forward order, that holds a NaN or inf.
+
+        Runs the net again from the data on (data layers do not advance), so that it
+        also works where blobs share memory.
+        """
+        for i, layer in enumerate(self.layers):
+            for k, blob in enumerate(layer.blobs):
+                if self.ops.first_bad(blob.data) >= 0:
+                    return f"parameter {k} of layer {layer.name}"
+            if self.bottom_blobs[i]:
+                layer.forward(self.bottom_blobs[i], self.top_blobs[i])
+            for name, blob in zip(self.top_names[i], self.top_blobs[i], strict=True):
+                if self.ops.first_bad(blob.data) >= 0:
+                    return f"blob {name} (top of layer {layer.name}, {layer.type})"
+        return None
+
+    # -- weights and state --------------------------------------------------------
+    def copy_trained_from(self, source: Any) -> list[str]:
+        """Load parameters by layer name from a file or a NetParameter.
+
+        Returns:
+            Names of source layers that this net does not have.
+
+        Raises:
+            WeightsError: listing every parameter that does not fit.
+        """
+        return weights.copy_trained(self, source)
+
+    def share_trained_layers_with(self, other: Net) -> None:
+        """Use ``other``'s parameters (a test net uses the training net's)."""
+        weights.share_trained(self, other)
+
+    def to_proto(self, *, write_diff: bool = False) -> Any:
+        """The net with its parameters as a NetParameter."""
+        return weights.to_proto(self, write_diff=write_diff)
+
+    def save(self, path: str | Path, *, write_diff: bool = False) -> None:
+        """Write a .caffemodel, whole or not at all."""
+        weights.save(self, path, write_diff=write_diff)
+
+    def save_hdf5(self, path: str | Path, *, write_diff: bool = False) -> None:
+        """Write a .caffemodel.h5, whole or not at all."""
+        weights.save_hdf5(self, path, write_diff=write_diff)
+
+    def load_hdf5(self, path: str | Path) -> list[str]:
+        """Load parameters from a .caffemodel.h5."""
+        return weights.copy_trained(self, path)
+
+    def state(self) -> JsonObject:
+        """What resume needs besides parameters: data positions, generators."""
+        found = {layer.name: layer.state() for layer in self.layers}
+        return {name: state for name, state in found.items() if state}
+
+    def restore_state(self, state: JsonObject) -> None:
+        """Take back what `state` gave; layers it does not name are left alone."""
+        for layer in self.layers:
+            if layer.name in state:
+                layer.restore_state(state[layer.name])
+
+    def close(self) -> None:
+        """Stop data threads and close databases."""
+        for layer in self.layers:
+            layer.close()

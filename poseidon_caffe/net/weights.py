@@ -1,0 +1,211 @@
+"""Parameters in and out of a net: .caffemodel, .caffemodel.h5, other nets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.errors import WeightsError
+from poseidon_caffe.schema import hdf5
+from poseidon_caffe.schema.binary import write_binary
+from poseidon_caffe.schema.messages import NetParameter
+from poseidon_caffe.schema.upgrade import read_weights
+from poseidon_caffe.schema.wire import array_to_blob, blob_to_array
+from poseidon_caffe.types import Array, Shape
+
+if TYPE_CHECKING:
+    from poseidon_caffe.net.net import Net
+
+__all__ = [
+    "copy_trained",
+    "save",
+    "save_hdf5",
+    "share_trained",
+    "to_proto",
+]
+
+
+def copy_trained(net: Net, source: Any) -> list[str]:
+    """Load parameters by layer name from a file or a NetParameter.
+
+    Returns:
+        Names of source layers with parameters that ``net`` does not have.
+
+    Raises:
+        WeightsError: listing every parameter that does not fit; none is loaded then.
+        ParseError: the file cannot be read.
+    """
+    if isinstance(source, (str, Path)):
+        path = str(source)
+        if path.endswith((".h5", ".hdf5")):
+            return _copy_hdf5(net, path)
+        return _copy_layers(net, read_weights(path).layer, path)
+    return _copy_layers(net, source.layer, "the given net")
+
+
+def _copy_layers(net: Net, layers: Iterable[Any], origin: str) -> list[str]:
+    index = {name: i for i, name in enumerate(net.layer_names)}
+    problems: list[str] = []
+    unused: list[str] = []
+    copies: list[tuple[Blob, Array]] = []
+    for layer in layers:
+        if layer.name not in index:
+            if layer.blobs:
+                unused.append(layer.name)
+            continue
+        targets = net.layers[index[layer.name]].blobs
+        if len(layer.blobs) != len(targets):
+            problems.append(
+                f"layer {layer.name} has {len(targets)} parameters, "
+                f"the file has {len(layer.blobs)}"
+            )
+            continue
+        for i, (proto, blob) in enumerate(zip(layer.blobs, targets, strict=True)):
+            array = blob_to_array(proto)
+            if _fits(proto, array.shape, blob.shape) and array.size == blob.count:
+                copies.append((blob, array))
+            else:
+                problems.append(_mismatch(layer.name, i, blob.shape, array.shape))
+    _refuse(problems, origin)
+    for blob, array in copies:
+        blob.data[...] = array.reshape(blob.shape)
+        blob.touch()
+    return unused
+
+
+def _fits(proto: Any, stored: Shape, wanted: Shape) -> bool:
+    """Whether a stored shape is the wanted one (old files pad to four axes)."""
+    if stored == wanted:
+        return True
+    legacy = any(
+        proto.HasField(f) for f in ("num", "channels", "height", "width")
+    )
+    if not legacy or len(wanted) > 4:  # noqa: PLR2004 - old blobs have four axes
+        return False
+    return stored == (1,) * (4 - len(wanted)) + wanted
+
+
+def _mismatch(layer: str, index: int, wanted: Shape, stored: Shape) -> str:
+    return f"layer {layer}, parameter {index}: the net has {wanted}, the file {stored}"
+
+
+def _refuse(problems: Sequence[str], origin: str) -> None:
+    if problems:
+        msg = (
+            f"{origin}: {len(problems)} parameter(s) do not fit the net: "
+            + "; ".join(problems)
+            + ". To learn such a layer from scratch, rename it in the prototxt"
+        )
+        raise WeightsError(msg)
+
+
+def _copy_hdf5(net: Net, path: str) -> list[str]:
+    stored = {layer.name: layer.data for layer in hdf5.read_net_hdf5(path)}
+    problems: list[str] = []
+    copies: list[tuple[Blob, Array]] = []
+    shared = _repeated(net)
+    for i, layer in enumerate(net.layers):
+        arrays = stored.get(layer.name)
+        if arrays is None:
+            continue
+        if len(arrays) > len(layer.blobs):
+            problems.append(
+                f"layer {layer.name} has {len(layer.blobs)} parameters, "
+                f"the file {len(arrays)}"
+            )
+        for k, blob in enumerate(layer.blobs):
+            array = arrays[k] if k < len(arrays) else None
+            if array is None:
+                if (i, k) not in shared:
+                    problems.append(f"layer {layer.name}, parameter {k}: not in it")
+            elif array.shape != blob.shape:
+                problems.append(_mismatch(layer.name, k, blob.shape, array.shape))
+            else:
+                copies.append((blob, array))
+    _refuse(problems, path)
+    for blob, array in copies:
+        blob.data[...] = array
+        blob.touch()
+    return [name for name in stored if name not in net.layer_names and stored[name]]
+
+
+def _repeated(net: Net) -> set[tuple[int, int]]:
+    """(layer, index) of parameters whose values another layer owns."""
+    owners = {(slot.owner, slot.param_index) for slot in net.slots}
+    return {
+        (i, k)
+        for i, layer in enumerate(net.layers)
+        for k in range(len(layer.blobs))
+        if (i, k) not in owners
+    }
+
+
+def share_trained(net: Net, other: Net) -> None:
+    """Make ``net`` use ``other``'s parameters wherever layer names agree.
+
+    Raises:
+        WeightsError: listing every parameter that does not fit.
+    """
+    index = {name: i for i, name in enumerate(net.layer_names)}
+    problems: list[str] = []
+    for layer in other.layers:
+        if layer.name not in index:
+            continue
+        mine = net.layers[index[layer.name]]
+        if len(mine.blobs) != len(layer.blobs):
+            problems.append(f"layer {layer.name} has another number of parameters")
+            continue
+        for k, (target, source) in enumerate(zip(mine.blobs, layer.blobs, strict=True)):
+            if target.shape != source.shape:
+                problems.append(_mismatch(layer.name, k, target.shape, source.shape))
+    _refuse(problems, f"net {other.name}")
+    replaced: dict[int, Blob] = {}
+    for layer in other.layers:
+        if layer.name in index:
+            mine = net.layers[index[layer.name]]
+            for k, source in enumerate(layer.blobs):
+                replaced[id(mine.blobs[k])] = source
+                mine.blobs[k] = source
+    net.params = [replaced.get(id(blob), blob) for blob in net.params]
+    net.learnable = [replaced.get(id(blob), blob) for blob in net.learnable]
+
+
+def to_proto(net: Net, *, write_diff: bool = False) -> Any:
+    """The net with its parameters as a NetParameter, as Caffe's Net::ToProto."""
+    out = NetParameter(name=net.name)
+    for layer in net.layers:
+        entry = out.layer.add()
+        entry.CopyFrom(layer.param)
+        del entry.blobs[:]
+        for blob in layer.blobs:
+            diff = blob.diff if write_diff else None
+            entry.blobs.append(array_to_blob(blob.data, diff=diff))
+    return out
+
+
+def save(net: Net, path: str | Path, *, write_diff: bool = False) -> None:
+    """Write a .caffemodel, whole or not at all.
+
+    Raises:
+        SnapshotError: the file cannot be written; an older one is untouched.
+    """
+    write_binary(path, to_proto(net, write_diff=write_diff))
+
+
+def save_hdf5(net: Net, path: str | Path, *, write_diff: bool = False) -> None:
+    """Write a .caffemodel.h5, whole or not at all; shared parameters once."""
+    shared = _repeated(net)
+    stored = [
+        hdf5.LayerArrays(
+            layer.name,
+            tuple(
+                None if (i, k) in shared else blob.data
+                for k, blob in enumerate(layer.blobs)
+            ),
+            tuple(blob.diff for blob in layer.blobs) if write_diff else (),
+        )
+        for i, layer in enumerate(net.layers)
+    ]
+    hdf5.write_net_hdf5(path, stored, write_diff=write_diff)

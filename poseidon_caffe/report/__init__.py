@@ -1,0 +1,1 @@
+"""What people see: Caffe's log, the progress line, errors in words."""

@@ -1,0 +1,1 @@
+"""Solvers: update rules, learning rates, the training loop, snapshots."""

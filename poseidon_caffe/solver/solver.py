@@ -1,0 +1,397 @@
+"""The training loop, in the order of Caffe 1.0."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from poseidon_caffe.backend.protocols import Ops
+from poseidon_caffe.errors import (
+    PoseidonError,
+    SnapshotError,
+    SolverError,
+)
+from poseidon_caffe.net.net import Net
+from poseidon_caffe.schema.printer import to_prototxt
+from poseidon_caffe.schema.upgrade import upgrade_solver
+from poseidon_caffe.solver.building import NetBuilder
+from poseidon_caffe.solver.checkpoint import load_checkpoint, save_checkpoint
+from poseidon_caffe.solver.events import (
+    DebugLine,
+    Event,
+    FinalLoss,
+    Finished,
+    IterationDisplayed,
+    IterationFinished,
+    LearningRateDisplayed,
+    OutputValue,
+    ScaffoldingDone,
+    SnapshotFailed,
+    SolverInitializing,
+    SolverListener,
+    SolverStarted,
+    StepReached,
+    StoppedEarly,
+    Warned,
+    WeightsLoaded,
+)
+from poseidon_caffe.solver.history import History
+from poseidon_caffe.solver.numerics import check_loss
+from poseidon_caffe.solver.options import Callbacks, SolverOptions
+from poseidon_caffe.solver.rules import make_rule
+from poseidon_caffe.solver.schedule import ScheduleState, check_schedule, learning_rate
+from poseidon_caffe.solver.snapshot import (
+    SnapshotPaths,
+    probe_prefix,
+    snapshot_prefix,
+)
+from poseidon_caffe.solver.testing import Tester, output_values
+from poseidon_caffe.solver.update import LocalSync, Updater, check_update_settings
+from poseidon_caffe.solver.window import LossWindow
+from poseidon_caffe.types import GradientSync, Shard, UpdateRule, UpdateStep
+
+__all__ = ["Solver", "SolverOptions"]
+
+
+class Solver:
+    """Trains the net that a SolverParameter names.
+
+    Args:
+        param: the SolverParameter; a copy is kept.
+        ops: the backend.
+        options: settings of the program.
+        shard: which worker of a cluster this is; rank 0 writes snapshots.
+        path: the solver's file, "" when it has none.
+        events: listeners that shall see the building of the nets too.
+
+    Attributes:
+        net, test_nets: share their parameters when a test runs.
+        iteration: how often the parameters have been updated.
+        rule, sync: who updates what; a cluster replaces ``sync``.
+        history, schedule, window: what snapshots keep besides the parameters.
+        callbacks: functions run inside every iteration.
+        listeners: told about everything that happens.
+
+    Raises:
+        SolverError: settings are missing, unknown or contradict each other.
+        SnapshotError: ``snapshot_prefix`` cannot be written.
+        PoseidonError: a net cannot be built.
+    """
+
+    def __init__(
+        self,
+        param: Any,
+        *,
+        ops: Ops,
+        options: SolverOptions = SolverOptions(),  # noqa: B008 - frozen
+        shard: Shard = Shard(),  # noqa: B008 - frozen
+        path: str = "",
+        events: Sequence[SolverListener] = (),
+    ) -> None:
+        self.param = type(param)()
+        self.param.CopyFrom(param)
+        self.ops, self.options, self.shard, self.path = ops, options, shard, path
+        self.listeners: list[SolverListener] = list(events)
+        self.callbacks = Callbacks()
+        self.iteration = 0
+        self.sync: GradientSync = LocalSync()
+        self.schedule = ScheduleState()
+        self._stop_requested = self._snapshot_requested = False
+        self._snapshot_error: SnapshotError | None = None
+        upgrade_solver(self.param, path or "<solver>")
+        self.rule: UpdateRule = make_rule(self.param)
+        check_schedule(self.param)
+        check_update_settings(self.param)
+        if self.param.snapshot > 0:
+            self._probe()
+        self.emit(SolverInitializing(to_prototxt(self.param)))
+        self.seed = self._choose_seed()
+        self.window = LossWindow(self.param.average_loss)
+        self.keep_window = False
+        self._build()
+        self._displayed_at, self._displayed_iteration = time.monotonic(), 0
+
+    def _build(self) -> None:
+        builder = NetBuilder(
+            self.param, self.ops, self.options, self.seed, self.shard, self.path,
+            self.emit,
+        )  # fmt: skip
+        self.net: Net = builder.train_net()
+        self.test_nets: list[Net] = builder.test_nets()
+        for name in (n for entry in self.param.weights for n in entry.split(",")):
+            self.load_weights(name.strip())
+        self.history = History(
+            self.net.slots, self.rule.history_count, self.options.dtype
+        )
+        self.updater = Updater(self.param, self.net, self.rule, self.history, self.emit)
+        self._tester = Tester(
+            self.param,
+            self.net,
+            self.test_nets,
+            self.emit,
+            lambda: self._stop_requested,
+        )
+        self.net.debug_listener = lambda text: self.emit(DebugLine(text))
+        self.emit(ScaffoldingDone())
+
+    def _choose_seed(self) -> int:
+        if self.param.random_seed >= 0:
+            return int(self.param.random_seed)
+        chosen = self.options.seed
+        return secrets.randbits(63) if chosen is None else chosen
+
+    def emit(self, event: Event) -> None:
+        """Tell every listener."""
+        for listener in self.listeners:
+            listener.on_event(event)
+
+    # -- looking at it -----------------------------------------------------------
+    @property
+    def type(self) -> str:
+        """The solver's type: "SGD", "Adam", ..."""
+        return str(self.param.type)
+
+    @property
+    def learning_rate(self) -> float:
+        """Global rate of the next update."""
+        state = ScheduleState(self.schedule.current_step)
+        return learning_rate(self.param, self.iteration, state)
+
+    @property
+    def prefix(self) -> str:
+        """Start of all snapshot names."""
+        return snapshot_prefix(self.param, self.path)
+
+    # -- what other threads and signal handlers may call ---------------------------
+    def request_stop(self) -> None:
+        """Stop after the present iteration (or test batch)."""
+        self._stop_requested = True
+
+    def request_snapshot(self) -> None:
+        """Write a snapshot after the present iteration."""
+        self._snapshot_requested = True
+
+    # -- training ------------------------------------------------------------------
+    def solve(self, resume_file: str | None = None) -> None:
+        """Train to ``max_iter`` or until a stop is requested.
+
+        Args:
+            resume_file: a solverstate to go on from.
+
+        Raises:
+            NumericsError: the loss became NaN or infinite.
+            SnapshotError: the state cannot be resumed, or the last snapshot could
+                not be written (after everything else has been done).
+        """
+        if not self.param.HasField("max_iter"):
+            msg = "max_iter is missing: for how many iterations shall it train?"
+            raise SolverError(msg)
+        if self.param.snapshot_after_train:
+            self._probe()
+        if resume_file is not None:
+            self.restore(resume_file)
+        self.emit(
+            SolverStarted(
+                name=self.net.name,
+                solver_type=self.type,
+                lr_policy=self.param.lr_policy,
+                iteration=self.iteration,
+                max_iter=self.param.max_iter,
+            )
+        )
+        stopped = self._run(self.param.max_iter - self.iteration)
+        self._finish(stopped=stopped)
+        self._stop_requested = False
+        if self._snapshot_error is not None:
+            raise self._snapshot_error
+
+    def step(self, iterations: int) -> None:
+        """Train for ``iterations`` more iterations.
+
+        Raises:
+            NumericsError: the loss became NaN or infinite.
+        """
+        self._run(iterations)
+
+    def _run(self, iterations: int) -> bool:
+        """Test and train for so many iterations; whether a stop was requested."""
+        stop_at = self.iteration + iterations
+        if not self.keep_window:
+            self.window.replace()
+        self.keep_window = False
+        self._restart_clock()
+        while self.iteration < stop_at:
+            first = self.iteration == 0
+            if self._test_is_due() and (not first or self.param.test_initialization):
+                self.test_all()
+            if not self._stop_requested:
+                self._iterate()
+            if self._stop_requested:
+                self._stop_requested = False
+                return True
+        return False
+
+    def _iterate(self) -> None:
+        """One iteration: gradients, display, update, snapshot."""
+        for callback in self.callbacks.on_start:
+            callback()
+        display = self._display_is_due()
+        debug = display and bool(self.param.debug_info)
+        self.net.debug_info = debug or bool(self.net.param.debug_info)
+        loss = self._gradients()
+        self.window.add(loss)
+        if display:
+            self._display()
+        for callback in self.callbacks.on_gradients_ready:
+            callback()
+        self.apply_update()
+        self.iteration += 1
+        self.emit(IterationFinished(self.iteration, loss))
+        due = self.param.snapshot > 0 and self.iteration % self.param.snapshot == 0
+        if due or self._snapshot_requested:
+            self._snapshot_requested = False
+            self._try_snapshot()
+
+    @np.errstate(all="ignore")  # check_loss says it better than NumPy's warnings
+    def _gradients(self) -> float:
+        """Sum gradients over ``iter_size`` passes; the mean loss, checked."""
+        self.net.clear_param_diffs()
+        passes, total = int(self.param.iter_size), 0.0
+        for i in range(passes):
+            total += self.net.forward_backward(last_pass=i == passes - 1)
+        loss = total / passes
+        check_loss(self.net, loss, self.iteration, self.learning_rate)
+        return loss
+
+    @np.errstate(all="ignore")
+    def apply_update(self) -> None:
+        """Update the parameters once from the gradients that are there."""
+        step_before = self.schedule.current_step
+        rate = learning_rate(self.param, self.iteration, self.schedule)
+        if self.param.lr_policy == "multistep" and (
+            step_before != self.schedule.current_step
+        ):
+            self.emit(StepReached(self.iteration, self.schedule.current_step))
+        display = self._display_is_due()
+        if display:
+            self.emit(LearningRateDisplayed(self.iteration, rate))
+        self.updater.apply(
+            UpdateStep(rate, self.iteration),
+            self.sync,
+            debug=display and bool(self.param.debug_info),
+        )
+
+    def _display_is_due(self) -> bool:
+        return bool(self.param.display) and self.iteration % self.param.display == 0
+
+    def _restart_clock(self) -> None:
+        self._displayed_at = time.monotonic()
+        self._displayed_iteration = self.iteration
+
+    def _display(self) -> None:
+        elapsed = time.monotonic() - self._displayed_at
+        rate = (self.iteration - self._displayed_iteration) / (elapsed or 1.0)
+        self.emit(
+            IterationDisplayed(
+                iteration=self.iteration,
+                loss=self.window.mean,
+                iters_per_s=rate,
+                elapsed_s=elapsed,
+                display_iters=self.param.display,
+                outputs=tuple(output_values(self.net)),
+            )
+        )
+        self._restart_clock()
+
+    def _finish(self, *, stopped: bool) -> None:
+        """What follows the last iteration: snapshot, last loss, last test."""
+        snapshot = self.param.snapshot
+        taken = snapshot > 0 and self.iteration % snapshot == 0
+        if self.param.snapshot_after_train and not taken:
+            self._try_snapshot()
+        if stopped:
+            self.emit(StoppedEarly(self.iteration))
+            return
+        if self._display_is_due():
+            self.wait()
+            self.window.add(self.net.forward())
+            self.emit(FinalLoss(self.iteration, self.window.mean))
+        if self._test_is_due():
+            self.test_all()
+        self.emit(Finished(self.iteration))
+
+    # -- testing -------------------------------------------------------------------
+    def _test_is_due(self) -> bool:
+        interval = int(self.param.test_interval)
+        return interval > 0 and self.iteration % interval == 0
+
+    def test_all(self) -> bool:
+        """Test every test net; False when a stop was requested meanwhile."""
+        self.wait()
+        return self._tester.run_all(self.iteration)
+
+    def test(self, index: int = 0) -> list[OutputValue]:
+        """Scores of one test net, averaged over its ``test_iter`` batches."""
+        self.wait()
+        return self._tester.run(index, self.iteration) or []
+
+    def wait(self) -> None:
+        """Return once every parameter may be read."""
+        for slot in self.net.slots:
+            self.sync.wait(slot.index)
+
+    # -- weights and snapshots --------------------------------------------------------
+    def load_weights(self, path: str) -> None:
+        """Start from the weights in ``path`` (layers are matched by name).
+
+        Raises:
+            WeightsError: listing every parameter that does not fit.
+        """
+        self.emit(WeightsLoaded(path))
+        self.net.copy_trained_from(path)
+
+    def snapshot(self) -> SnapshotPaths:
+        """Write a snapshot of this moment, whole or not at all.
+
+        Returns:
+            Names of the files (only rank 0 writes them).
+
+        Raises:
+            SnapshotError: it could not be written.
+        """
+        self.wait()
+        return save_checkpoint(self)
+
+    def restore(self, path: str) -> None:
+        """Go on from a solverstate, Caffe's or ours, exactly where it stopped.
+
+        Raises:
+            SnapshotError: missing, damaged, or of another net or solver type.
+            WeightsError: its weights do not fit the net.
+        """
+        load_checkpoint(self, path)
+
+    def _try_snapshot(self) -> None:
+        """Write a snapshot; a failure is told, and kept for the end of `solve`."""
+        self._snapshot_error = None
+        try:
+            self.snapshot()
+        except SnapshotError as error:
+            self._snapshot_error = error
+            self.emit(SnapshotFailed(self.iteration, str(error)))
+
+    def _probe(self) -> None:
+        if self.shard.rank == 0:
+            probe_prefix(self.prefix)
+
+    def close(self) -> None:
+        """Stop data threads and close databases of all nets."""
+        for net in (self.net, *self.test_nets):
+            try:
+                net.close()
+            except PoseidonError as error:
+                self.emit(Warned(str(error)))

@@ -1,0 +1,165 @@
+"""One solver step over all parameters: clip, normalise, regularise, apply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.protocols import UpdateSegment
+from poseidon_caffe.errors import SolverError
+from poseidon_caffe.net.hooks import ParamSlot
+from poseidon_caffe.net.net import Net
+from poseidon_caffe.solver.events import DebugLine, Event, GradientsClipped
+from poseidon_caffe.solver.history import History
+from poseidon_caffe.types import Array, GradientSync, UpdateRule, UpdateStep
+
+__all__ = ["LocalSync", "Segment", "Updater", "check_update_settings"]
+
+
+class LocalSync:
+    """One process: parameters are always ready and updated here."""
+
+    def wait(self, slot: int) -> None:
+        """Nothing to wait for."""
+
+    def updates_locally(self, slot: int) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(slots=True)
+class Segment:
+    """One parameter for `UpdateOps.update`; see `UpdateSegment` for the fields."""
+
+    data: Array
+    diff: Array
+    history: Sequence[Array]
+    local_rate: float
+    decay: float
+    l1: bool
+    scale: float
+
+
+def check_update_settings(param: Any) -> None:
+    """Raise SolverError for regularisation or ``iter_size`` that make no sense."""
+    if param.regularization_type not in {"L1", "L2"}:
+        msg = (
+            f'regularization_type: "{param.regularization_type}" is unknown '
+            "(known: L1, L2)"
+        )
+        raise SolverError(msg)
+    for name in ("iter_size", "average_loss"):
+        if getattr(param, name) < 1:
+            msg = f"{name}: {getattr(param, name)} must be at least 1"
+            raise SolverError(msg)
+
+
+class Updater:
+    """Applies a rule to the parameters of a net, Caffe's order of steps.
+
+    Args:
+        param: the SolverParameter.
+        net: the train net, its gradients summed over ``iter_size`` passes.
+        rule: applied to every slot that ``sync`` leaves to this process.
+        history: the rule's arrays.
+        emit: takes events.
+    """
+
+    def __init__(
+        self,
+        param: Any,
+        net: Net,
+        rule: UpdateRule,
+        history: History,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._param = param
+        self._net = net
+        self._rule = rule
+        self._history = history
+        self._emit = emit
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Find out again which parameters never move; after a resume."""
+        # With lr_mult 0 the rules leave values alone, unless old momentum is left.
+        self._frozen = [
+            slot.lr_mult == 0 and self._history.is_zero(slot.index)
+            for slot in self._net.slots
+        ]
+
+    def apply(self, step: UpdateStep, sync: GradientSync, *, debug: bool) -> None:
+        """Update all parameters from their gradients, which are used up."""
+        scale = self._clip_scale(step, sync) / self._param.iter_size
+        moving = [
+            slot
+            for slot in self._net.slots
+            if not self._frozen[slot.index] and sync.updates_locally(slot.index)
+        ]
+        for slot in moving:
+            sync.wait(slot.index)
+        segments: list[UpdateSegment] = [
+            self._segment(slot, step, scale) for slot in moving
+        ]
+        before = [segment.data.copy() for segment in segments] if debug else []
+        self._net.ops.update(self._rule, step, segments)
+        for slot in moving:
+            self._net.learnable[slot.index].touch()
+        if debug:
+            self._say_updates(moving, before)
+
+    def _segment(self, slot: ParamSlot, step: UpdateStep, scale: float) -> Segment:
+        blob, param = self._net.learnable[slot.index], self._param
+        return Segment(
+            data=blob.data.reshape(-1),
+            diff=blob.diff.reshape(-1),
+            history=self._history.of(slot.index),
+            local_rate=step.rate * slot.lr_mult,
+            decay=param.weight_decay * slot.decay_mult,
+            l1=param.regularization_type == "L1",
+            scale=scale,
+        )
+
+    def _clip_scale(self, step: UpdateStep, sync: GradientSync) -> float:
+        """The factor that brings the gradients' norm down to the limit, or 1."""
+        limit = float(self._param.clip_gradients)
+        if limit < 0:
+            return 1.0
+        norm = self._gradient_norm(sync)
+        if norm <= limit:
+            return 1.0
+        scale = limit / norm
+        self._emit(GradientsClipped(step.iteration, norm, limit, scale))
+        return scale
+
+    def _gradient_norm(self, sync: GradientSync) -> float:
+        """L2 norm over all gradients, each parameter once."""
+        total = 0.0
+        for slot in self._net.slots:
+            if slot.lr_mult != 0:
+                sync.wait(slot.index)
+                total += self._net.ops.sumsq(self._net.learnable[slot.index].diff)
+        return math.sqrt(total)
+
+    def _say_updates(self, slots: list[ParamSlot], before: list[Array]) -> None:
+        """Caffe's ``[Update]`` lines: mean sizes of the values and of their change."""
+        net = self._net
+        for slot, old in zip(slots, before, strict=True):
+            blob: Blob = net.learnable[slot.index]
+            count = max(blob.count, 1)
+            data = net.ops.asum(old) / count
+            change = net.ops.asum(old - blob.data.reshape(-1)) / count
+            text = (
+                f"    [Update] Layer {net.layer_names[slot.owner]}, "
+                f"param {_display_name(slot)} data: {data:g}; diff: {change:g}"
+            )
+            self._emit(DebugLine(text))
+
+
+def _display_name(slot: ParamSlot) -> str:
+    """The shared name, or the index within the layer."""
+    _, _, last = slot.name.rpartition("/")
+    return last if last == str(slot.param_index) else slot.name

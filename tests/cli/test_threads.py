@@ -1,0 +1,38 @@
+"""How many threads compute, and what NumPy's pools are told."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from poseidon_caffe.cli.threads import choose, prepare
+from poseidon_caffe.errors import UsageError
+
+
+def test_asked_for_wins():
+    assert choose(5, {"OMP_NUM_THREADS": "2"}) == 5
+
+
+@pytest.mark.parametrize(("preset", "count"), [("3", 3), ("4,2", 4)])
+def test_then_openmps_own_variable(preset, count):
+    assert choose(0, {"OMP_NUM_THREADS": preset}) == count
+
+
+@pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 2), (3, 2), (16, 15)])
+def test_else_the_cores_less_one_for_data(monkeypatch, cores, count):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert choose(0, {}) == count
+    assert choose(0, {"OMP_NUM_THREADS": "zero"}) == count
+
+
+def test_negative_is_refused():
+    with pytest.raises(UsageError, match="-2"):
+        choose(-2, {})
+
+
+def test_every_pool_is_told():
+    variables: dict[str, str] = {"OPENBLAS_NUM_THREADS": "64"}
+    assert prepare(2, variables) == 2
+    assert variables["OMP_NUM_THREADS"] == "2"
+    assert variables["OPENBLAS_NUM_THREADS"] == "2"

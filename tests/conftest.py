@@ -1,0 +1,45 @@
+"""What all tests share: where recordings lie, and what this machine lacks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The top of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Recordings of Caffe 1.0."""
+    return ROOT / "tests" / "golden"
+
+
+def _missing(marker: str) -> str:
+    """Why tests of this marker cannot run here; empty when they can."""
+    if marker == "mpi":
+        # The wheel's mpirun lies beside the interpreter, on PATH or not.
+        beside = Path(sys.executable).with_name("mpirun")
+        return "" if beside.exists() or shutil.which("mpirun") else "no mpirun"
+    if marker == "netns":
+        able = os.geteuid() == 0 and shutil.which("ip")
+        return "" if able else "needs root and the ip command"
+    return "" if Path("/dev/nvidiactl").exists() else "no NVIDIA device"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what this machine has no means for."""
+    reasons = {marker: _missing(marker) for marker in ("mpi", "netns", "gpu")}
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))

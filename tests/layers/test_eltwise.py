@@ -1,0 +1,62 @@
+"""Eltwise's coefficients, ties and fusing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from poseidon_caffe.errors import LayerError, ShapeError
+from tests.layers.harness import build
+
+
+def eltwise(text, count=3, shape=(2, 3)):
+    return build("Eltwise", f"eltwise_param {{ {text} }}", [shape] * count)
+
+
+def test_max_gives_ties_to_the_second_of_the_first_two():
+    run = eltwise("operation: MAX", shape=(3,))
+    for blob, values in zip(run.bottom, ([1, 1, 0], [1, 0, 1], [1, 1, 1]), strict=True):
+        blob.data[...] = values
+    run.forward()
+    run.top[0].diff[...] = 1
+    dx = run.backward()
+    assert [d.tolist() for d in dx] == [[0, 1, 0], [1, 0, 1], [0, 0, 0]]
+
+
+def test_stable_product_has_gradients_at_zero():
+    run = eltwise("operation: PROD", shape=(1,))
+    for blob, value in zip(run.bottom, (0, 2, 3), strict=True):
+        blob.data[...] = value
+    run.forward()
+    run.top[0].diff[...] = 1
+    assert [d.item() for d in run.backward()] == [6, 0, 0]
+
+
+@pytest.mark.parametrize("operation", ["SUM", "PROD", "MAX"])
+def test_a_fused_relu_is_the_relu(operation):
+    run = eltwise(f"operation: {operation}")
+    rng = np.random.default_rng(1)
+    for blob in run.bottom:
+        blob.data[...] = rng.standard_normal(blob.shape)
+    plain = run.forward()[0]
+    assert run.layer.can_fuse_relu
+    run.layer.fuse_relu(0.0)
+    np.testing.assert_allclose(run.forward()[0], np.maximum(plain, 0), rtol=1e-6)
+
+
+def test_an_unstable_product_needs_its_own_top():
+    run = eltwise("operation: PROD stable_prod_grad: false")
+    assert not run.layer.can_fuse_relu
+
+
+@pytest.mark.parametrize(
+    "text", ["coeff: 1 coeff: 2", "operation: PROD coeff: 1 coeff: 1 coeff: 1"]
+)
+def test_bad_coefficients_are_refused(text):
+    with pytest.raises(LayerError, match="coeff"):
+        eltwise(text)
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ShapeError, match=r"b0: \(2, 3\), b1: \(3, 2\)"):
+        build("Eltwise", "", [(2, 3), (3, 2)])
