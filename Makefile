@@ -69,6 +69,6 @@ $(BENCH)/.installed:
 clean:
 	rm -rf "$(VENV)" build dist .eggs *.egg-info "$(DESCRIPTORS)"
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find poseidon_caffe tests scripts -name __pycache__ -prune -exec rm -rf {} +
+	find poseidon_caffe tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 FORCE:

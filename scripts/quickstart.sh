@@ -29,6 +29,6 @@ cat <<'NEXT'
   source .venv/bin/activate
   poseidon --help
   poseidon test --model models/lenet/digits_train_test.prototxt \
-      --weights build/lenet_digits/lenet_iter_500.caffemodel --iterations 6
+      --weights build/lenet_digits/lenet_iter_1000.caffemodel --iterations 6
 Read docs/setup.md to train on your own data.
 NEXT

@@ -15,7 +15,7 @@ mkdir -p "$dir"
   2>&1 | tee "$dir/lenet.log"
 
 accuracy=$(grep -o 'Test net output #0: accuracy = [0-9.e+-]*' "$dir/lenet.log" |
-  tail -n 1 | sed 's/.*= //')
+  tail -n 1 | sed 's/.*= //') || accuracy=unknown
 printf '\nTest accuracy %s; log, weights and solver state are in %s:\n' \
   "$accuracy" "$dir"
 ls -1 "$dir"/*.log "$dir"/*.caffemodel "$dir"/*.solverstate

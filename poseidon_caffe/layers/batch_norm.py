@@ -54,6 +54,8 @@ class BatchNorm(Layer):
         self._mean = Blob(dtype=context.dtype)
         self._var = Blob(dtype=context.dtype)
         self._no_shift = Blob(dtype=context.dtype)
+        self._dscale = Blob(dtype=context.dtype)
+        self._dshift = Blob(dtype=context.dtype)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make the running moments, which want no gradients."""
@@ -83,6 +85,7 @@ class BatchNorm(Layer):
             self.use_stored,
             affine=self.fused_scale is not None,
             relu=self.fused_relu,
+            inference=not self.will_backward,
         )
         if geometry != self._geometry:
             self._geometry, self._kernel = geometry, None
@@ -138,36 +141,61 @@ class BatchNorm(Layer):
         """Gradient through the normalised values and the batch's own moments."""
         if not propagate_down[0] or bottom[0].count == 0:
             return
-        if self.fused_scale is not None or self._kernel is None:
-            problem = "cannot go backward fused with Scale, or before a forward"
-            raise LayerError(self.describe(problem))
+        if self._kernel is None:
+            raise LayerError(self.describe("cannot go backward before a forward"))
+        fused = self.fused_scale
+        scale = None if fused is None else fused.blobs[0].data
+        dscale, dshift = (None, None) if fused is None else self._scale_gradients()
         self._kernel.backward(
             self._shown(bottom[0].data),
             self._shown(top[0].diff),
             self._shown(bottom[0].diff),
             self._mean.data,
             self._var.data,
+            scale,
+            dscale,
+            dshift,
             in_place=bottom[0] is top[0],
         )
+        if fused is not None:
+            self._keep_scale_gradients(fused)
+
+    def _scale_gradients(self) -> tuple[Array, Array]:
+        """Where the kernel writes the fused Scale's gradients."""
+        for blob in (self._dscale, self._dshift):
+            blob.reshape(self.blobs[0].shape)
+        return self._dscale.data, self._dshift.data
+
+    def _keep_scale_gradients(self, scale: Scale) -> None:
+        """Hand the fused Scale's parameters their gradients."""
+        made = (self._dscale.data, self._dshift.data)
+        for blob, wanted, value in zip(
+            scale.blobs, scale.param_propagate_down, made, strict=False
+        ):
+            if wanted:
+                target, accumulate = blob.gradient_target()
+                sources = [value, target] if accumulate else [value]
+                self.ops.add(sources, target, [1.0] * len(sources))
 
     # -- fusing ------------------------------------------------------------------
     def can_fuse_scale(self, scale: Layer) -> bool:
-        """Whether forward can also do ``scale``, which reads this layer's top.
+        """Whether this layer can also do ``scale``, which changes its top in place.
 
-        Only with stored moments, per channel, and where backward never comes.
+        Not where only the scale goes backward (a BatchNorm right on the data): its
+        gradients come from this layer's backward, which would never run.
         """
         return (
             isinstance(scale, Scale)
-            and self.use_stored
-            and not self.will_backward
             and self.fused_scale is None
             and scale.per_channel
+            and scale.will_backward == self.will_backward
         )
 
     def fuse_scale(self, scale: Scale, *, relu: bool = False) -> None:
-        """Do the forward of ``scale`` (and of a plain ReLU after it) too.
+        """Do what ``scale`` does too, and the forward of a plain ReLU after it.
 
-        They skip theirs from now on; call when `can_fuse_scale`.
+        They skip theirs from now on; call when `can_fuse_scale`.  The ReLU only
+        where backward never comes, as the kernels want it.
         """
         self.fused_scale, self.fused_relu = scale, relu
         scale.skip_forward = True

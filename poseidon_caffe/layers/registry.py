@@ -71,7 +71,9 @@ def layer_class(type_name: str, *, where: str = "") -> type[Layer]:
     try:
         return _classes[type_name]
     except KeyError:
-        near = difflib.get_close_matches(type_name, _classes, n=1)
+        # RELU is ReLU in other letters before it is close to ELU.
+        same = [name for name in _classes if name.lower() == type_name.lower()]
+        near = same or difflib.get_close_matches(type_name, _classes, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else ""
         known = ", ".join(sorted(_classes))
         msg = (

@@ -96,6 +96,9 @@ class Scale(Layer):
         bottom: Sequence[Blob],
     ) -> None:
         """Gradients of bias, scale and, last as it may overwrite dy, of x."""
+        if self.skip_forward:
+            # The BatchNorm that does this layer's forward does its backward too.
+            return
         dy, bias = top[0].diff, self._bias
         if bias is not None and self.param_propagate_down[-1]:
             db, accumulate = bias.gradient_target()

@@ -48,7 +48,7 @@ def build(param: Any, context: LayerContext) -> Built:
             layer_param.phase = int(context.phase)
         layer = _make_layer(layer_param, context)
         wire = connect(layer_param, built.available, set(built.blobs))
-        _add_automatic_tops(layer, wire, built)
+        _add_automatic_tops(layer, wire)
         layer.check_arity(len(wire.bottom), len(wire.top))
         bottom = [built.blobs[name] for name in wire.bottom]
         top = _make_tops(wire, built, context)
@@ -75,14 +75,13 @@ def _make_layer(layer_param: Any, context: LayerContext) -> Layer:
     return cls(layer_param, context.in_phase(Phase(layer_param.phase)))
 
 
-def _add_automatic_tops(layer: Layer, wire: Wiring, built: Built) -> None:
+def _add_automatic_tops(layer: Layer, wire: Wiring) -> None:
     if not layer.auto_top_blobs:
         return
     while len(wire.top) < max(layer.min_top, layer.num_top or 0):
-        name = f"(automatic) {layer.name}/{len(wire.top)}"
-        wire.top.append(name)
+        # Not available to other layers, nor an output of the net, as in Caffe.
+        wire.top.append(f"(automatic) {layer.name}/{len(wire.top)}")
         wire.in_place.append(False)
-        built.available[name] = len(wire.top) - 1
 
 
 def _make_tops(wire: Wiring, built: Built, context: LayerContext) -> list[Blob]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Layer
 from poseidon_caffe.layers.batch_norm import BatchNorm
 from poseidon_caffe.layers.relu import ReLU
@@ -72,7 +73,28 @@ def _fuse_batch_norm(net: Net, index: int, layer: BatchNorm) -> None:
         relu.skip_forward = True
     if layer.will_backward:
         net.complete_slots_at(after, index)
+    if layer.will_backward and _in_place(net, index):
+        _keep_input(net, index)
     _reshape(net, layer)
+
+
+def _keep_input(net: Net, index: int) -> None:
+    """Give an in-place BatchNorm's input memory of its own, as backward reads it.
+
+    The layer that makes it writes there; the blob that users see still ends up
+    with what the last of the in-place layers writes.  Gradients stay in place.
+    """
+    maker = _maker(net, index)
+    if maker is None:
+        return
+    i = net.layers.index(maker)
+    if net.top_names[i] == net.bottom_names[i] or len(net.top_names[i]) != 1:
+        return
+    seen = net.top_blobs[i][0]
+    hidden = Blob(seen.shape, dtype=seen.dtype, channels_last=seen.channels_last)
+    hidden.share_diff(seen)
+    net.top_blobs[i] = [hidden]
+    net.bottom_blobs[index] = [hidden]
 
 
 def _reshape(net: Net, layer: Layer) -> None:

@@ -77,6 +77,10 @@ class GlogListener:
         self._log.info(tags.FINETUNE, f"Finetuning from {event.path}")
 
     @_write.register
+    def _ignored(self, event: events.LayerIgnored) -> None:
+        self._log.info(tags.IGNORED_LAYER, f"Ignoring source layer {event.name}")
+
+    @_write.register
     def _history(self, event: events.HistoryRestored) -> None:
         self._log.info(tags.RESTORING, f"{event.solver_type}Solver: restoring history")
 

@@ -85,6 +85,7 @@ def _load_sidecar(solver: Solver, sidecar: Sidecar, path: str) -> None:
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path}: the sidecar does not fit the net: {error!r}"
         raise SnapshotError(msg) from error
+    solver.seed = sidecar.seed
     solver.window.replace(sidecar.losses)
     solver.keep_window = True
 

@@ -23,6 +23,7 @@ __all__ = [
     "HistoryRestored",
     "IterationDisplayed",
     "IterationFinished",
+    "LayerIgnored",
     "LearningRateDisplayed",
     "NetBuilt",
     "NetCreating",
@@ -112,6 +113,13 @@ class WeightsLoaded(Event):
     """``Finetuning from <path>``."""
 
     path: str
+
+
+@dataclass(frozen=True)
+class LayerIgnored(Event):
+    """``Ignoring source layer <name>``: the file has weights for it, the net none."""
+
+    name: str
 
 
 @dataclass(frozen=True)

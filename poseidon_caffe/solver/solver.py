@@ -27,6 +27,7 @@ from poseidon_caffe.solver.events import (
     Finished,
     IterationDisplayed,
     IterationFinished,
+    LayerIgnored,
     LearningRateDisplayed,
     OutputValue,
     ScaffoldingDone,
@@ -352,7 +353,8 @@ class Solver:
             WeightsError: listing every parameter that does not fit.
         """
         self.emit(WeightsLoaded(path))
-        self.net.copy_trained_from(path)
+        for name in self.net.copy_trained_from(path):
+            self.emit(LayerIgnored(name))
 
     def snapshot(self) -> SnapshotPaths:
         """Write a snapshot of this moment, whole or not at all.

@@ -73,9 +73,9 @@ def _digits() -> Solver:
         gamma=0.0001,
         power=0.75,
         weight_decay=0.0005,
-        display=20,
-        max_iter=500,
-        snapshot=250,
+        display=50,
+        max_iter=1000,
+        snapshot=500,
         snapshot_prefix=f"{DIGITS_DIR}/lenet",
         random_seed=1,
     )

@@ -101,6 +101,20 @@ def test_names(net_file):
     assert len(net._blobs) == len(names)
 
 
+def test_a_loss_without_a_top_is_no_output(net_file):
+    text = Path(net_file).read_text().replace('top: "loss"', "")
+    Path(net_file).write_text(text)
+    net = caffe.Net(net_file, caffe.TEST)
+    assert net.outputs == ["accuracy"]
+    (unnamed,) = net.top_names["loss"]
+    assert unnamed.startswith("(automatic)")
+    net.blobs["data"].data[...] = 1
+    net.forward()
+    assert net._forward(0, len(net.layers) - 1) == pytest.approx(
+        2 * float(net.blobs[unnamed].data)
+    )
+
+
 def test_loss_weights(net):
     assert net.blob_loss_weights["loss"] == 2
     assert net.blob_loss_weights["ip"] == 0

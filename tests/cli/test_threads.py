@@ -36,3 +36,17 @@ def test_every_pool_is_told():
     assert prepare(2, variables) == 2
     assert variables["OMP_NUM_THREADS"] == "2"
     assert variables["OPENBLAS_NUM_THREADS"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("preset", "spins"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "5"}, "5"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+    ],
+)
+def test_how_long_threads_spin_may_be_chosen(preset, spins):
+    variables = dict(preset)
+    prepare(1, variables)
+    assert variables.get("GOMP_SPINCOUNT") == spins

@@ -128,7 +128,17 @@ def test_fine_tuning_starts_from_the_weights(trained, workspace):
     done = workspace.train(f"--weights={model},{model}")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(f"Finetuning from {model}") == 2
+    assert "Ignoring source layer" not in done.stderr
     assert log_parsers.parse_log_py(done.stderr).test[0]["accuracy"] > 0.85
+
+
+def test_layers_that_only_the_weights_have_are_told(trained, workspace):
+    model = trained[0].folder / "out_iter_100.caffemodel"
+    workspace.net = workspace.net.replace('name: "ip2"', 'name: "new"')
+    workspace.write(max_iter="1", test_iter="", test_interval="")
+    done = workspace.train(f"--weights={model}")
+    assert done.returncode == 0, done.stderr
+    assert "] Ignoring source layer ip2\n" in done.stderr
 
 
 def test_stages_levels_and_modes(workspace):

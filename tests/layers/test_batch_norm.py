@@ -89,6 +89,9 @@ def test_fused_scale_and_relu_give_the_same(relu, text):
     expected = scale.forward()[0]
     expected = np.maximum(expected, 0) if relu else expected
     run.layer.will_backward = False
+    # A BatchNorm right on the data: only the scale learns.
+    assert not run.layer.can_fuse_scale(scale.layer)
+    scale.layer.will_backward = False
     assert run.layer.can_fuse_scale(scale.layer)
     run.layer.fuse_scale(scale.layer, relu=relu)
     run.reshape()
@@ -96,13 +99,34 @@ def test_fused_scale_and_relu_give_the_same(relu, text):
     assert scale.layer.skip_forward
 
 
-def test_fuses_only_where_it_is_right():
+def test_fuses_only_a_scale_per_channel_and_only_one():
     scale = scale_after()
-    stored = norm(phase=Phase.TEST).layer
-    assert not stored.can_fuse_scale(scale.layer)  # backward may come
-    stored.will_backward = False
-    assert not stored.can_fuse_scale(stored)
-    assert not stored.can_fuse_scale(scale_after("num_axes: 2").layer)
-    train = norm().layer
-    train.will_backward = False
-    assert not train.can_fuse_scale(scale.layer)
+    layer = norm().layer
+    assert not layer.can_fuse_scale(layer)
+    assert not layer.can_fuse_scale(scale_after("num_axes: 2").layer)
+    assert layer.can_fuse_scale(scale.layer)
+    layer.fuse_scale(scale.layer)
+    assert not layer.can_fuse_scale(scale_after().layer)
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("text", ["bias_term: true bias_filler { value: -1 }", ""])
+def test_fused_scale_has_the_same_gradients(phase, text):
+    run, scale = norm(phase=phase), scale_after(text)
+    run.set_params([np.ones(3), np.ones(3) * 4, np.ones(1)])
+    dy = np.random.default_rng(4).standard_normal(SHAPE)
+    scale.bottom[0].data[...] = run.forward()[0]
+    scale.forward()
+    scale.set_top_diffs([dy])
+    run.set_top_diffs(scale.backward())
+    expected = [*run.backward(), *scale.param_diffs()]
+    scale.clear_param_diffs()
+    run.layer.fuse_scale(scale.layer)
+    run.reshape()
+    run.set_params([np.ones(3), np.ones(3) * 4, np.ones(1)])
+    run.forward()
+    for times in (1, 2):  # gradients of a second pass are added
+        run.set_top_diffs([dy])
+        got = [*run.backward(), *[d / times for d in scale.param_diffs()]]
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)

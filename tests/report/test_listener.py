@@ -89,6 +89,7 @@ def test_the_loop_reads_as_caffes():
             "solver.cpp:396] Test loss: 2.3",
         ),
         (events.WeightsLoaded("w"), "caffe.cpp:155] Finetuning from w"),
+        (events.LayerIgnored("ip"), "net.cpp:744] Ignoring source layer ip"),
         (events.Resumed("s", 3, True), "caffe.cpp:232] Resuming from s"),
         (events.DebugLine("    [Forward] x"), "net.cpp:566]     [Forward] x"),
     ],

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from poseidon_caffe.types import Phase
+from tests.net.support import fill_inputs, gradients, make_net
+
+INPUT = """
+layer { name: "data" type: "Input" top: "data" top: "label"
+  input_param { shape { dim: 4 dim: 3 dim: 8 dim: 8 } shape { dim: 4 } } }
+"""
+LOSS = """
+layer { name: "fc" type: "InnerProduct" bottom: "%s" top: "fc"
+  inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
+
+
+def conv(name, bottom, extra="num_output: 16 kernel_size: 3 pad: 1"):
+    return f"""
+layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}"
+  convolution_param {{ {extra} weight_filler {{ type: "msra" }} }} }}
+"""
+
+
+def in_place(name, kind, blob, extra=""):
+    return f"""
+layer {{ name: "{name}" type: "{kind}" bottom: "{blob}" top: "{blob}" {extra} }}
+"""
+
+
+SCALE = 'scale_param { bias_term: true filler { type: "uniform" min: 0.5 } }'
+RESIDUAL = (
+    INPUT
+    + conv("c1", "data")
+    + in_place("bn1", "BatchNorm", "c1")
+    + in_place("s1", "Scale", "c1", SCALE)
+    + in_place("r1", "ReLU", "c1")
+    + conv("c2", "c1")
+    + in_place("bn2", "BatchNorm", "c2")
+    + in_place("s2", "Scale", "c2", SCALE)
+    + """
+layer { name: "sum" type: "Eltwise" bottom: "c1" bottom: "c2" top: "sum" }
+"""
+    + in_place("r2", "ReLU", "sum")
+    + LOSS % "sum"
+)
+INCEPTION = (
+    INPUT
+    + conv("c0", "data")
+    + in_place("r0", "ReLU", "c0", "relu_param { negative_slope: 0.1 }")
+    + conv("a", "c0", "num_output: 16 kernel_size: 1")
+    + in_place("ra", "ReLU", "a")
+    + conv("b", "c0")
+    + in_place("rb", "ReLU", "b")
+    + """
+layer { name: "p" type: "Pooling" bottom: "c0" top: "p"
+  pooling_param { kernel_size: 3 stride: 1 pad: 1 } }
+layer { name: "cat" type: "Concat" bottom: "a" bottom: "b" bottom: "p" top: "cat" }
+layer { name: "n" type: "LRN" bottom: "cat" top: "n" }
+layer { name: "q" type: "Pooling" bottom: "n" top: "q"
+  pooling_param { pool: AVE kernel_size: 3 stride: 2 } }
+"""
+    + in_place("d", "Dropout", "q")
+    + LOSS % "q"
+)
+NETS = {"residual": RESIDUAL, "inception": INCEPTION}
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("share", [False, True])
+def test_fused_training_computes_the_same(name, share):
+    plain = make_net(NETS[name])
+    fused = make_net(NETS[name], fuse=True, share_memory=share)
+    for net in (plain, fused):
+        fill_inputs(net)
+    for _ in range(3):
+        loss, grads = gradients(plain)
+        other_loss, other_grads = gradients(fused)
+        assert other_loss == pytest.approx(loss, rel=1e-5)
+        for slot, a, b in zip(plain.slots, grads, other_grads, strict=True):
+            scale = np.abs(a).max()
+            np.testing.assert_allclose(b, a, atol=2e-4 * scale + 1e-6, err_msg=slot.name)
+    for a, b in zip(plain.params, fused.params, strict=True):
+        np.testing.assert_allclose(b.data, a.data, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_fused_training_shows_every_named_blob(name):
+    plain, fused = make_net(NETS[name]), make_net(NETS[name], fuse=True)
+    for net in (plain, fused):
+        fill_inputs(net)
+        net.forward()
+    assert list(plain.blobs) == list(fused.blobs)
+    for blob in plain.blobs:
+        np.testing.assert_allclose(
+            fused.blobs[blob].data, plain.blobs[blob].data, rtol=2e-3, atol=2e-4
+        )
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_fused_scoring_computes_the_same(name):
+    plain = make_net(NETS[name], phase=Phase.TEST)
+    fused = make_net(
+        NETS[name],
+        phase=Phase.TEST,
+        fuse=True,
+        share_memory=True,
+        forward_only=True,
+    )
+    fused.share_trained_layers_with(plain)
+    rng = np.random.default_rng(0)
+    for blob in plain.learnable:
+        blob.data[...] = np.abs(rng.standard_normal(blob.shape)) * 0.3
+        blob.touch()
+    for _ in range(2):
+        for net in (plain, fused):
+            fill_inputs(net)
+        assert fused.forward() == pytest.approx(plain.forward(), rel=1e-4)
+
+
+def test_what_is_fused():
+    net = make_net(RESIDUAL, fuse=True)
+    skipped = [layer.name for layer in net.layers if layer.skip_forward]
+    # A ReLU in training stays apart from a BatchNorm, whose backward needs it not.
+    assert skipped == ["s1", "s2", "r2"]
+    net = make_net(INCEPTION, fuse=True)
+    assert [x.name for x in net.layers if x.skip_forward] == ["r0", "ra", "rb"]
+    scoring = make_net(RESIDUAL, phase=Phase.TEST, fuse=True, forward_only=True)
+    skipped = [layer.name for layer in scoring.layers if layer.skip_forward]
+    assert skipped == ["s1", "r1", "s2", "r2"]
+
+
+def test_gradients_of_a_fused_scale_are_ready_with_its_batch_norm():
+    net = make_net(RESIDUAL, fuse=True)
+    bn1 = net.layer_index("bn1")
+    ready = {slot.name: slot.ready_after for slot in net.slots}
+    assert ready["s1/0"] == ready["s1/1"] == bn1
+
+
+def test_not_in_place_is_not_fused():
+    text = (
+        INPUT
+        + conv("c1", "data")
+        + 'layer { name: "r" type: "ReLU" bottom: "c1" top: "r" }'
+        + LOSS % "r"
+    )
+    net = make_net(text, fuse=True)
+    assert not any(layer.skip_forward for layer in net.layers)
+
+
+def test_debug_info_switches_fusing_off():
+    net = make_net("debug_info: true" + RESIDUAL, fuse=True, share_memory=True)
+    assert not any(layer.skip_forward for layer in net.layers)
