@@ -60,9 +60,12 @@ class UpdateRule(Protocol):
 
     Attributes:
         history_count: history arrays per parameter (SGD 1, AdaDelta 2, Adam 2).
+        heavy_ball: the momentum m when the rule is exactly h = m h + r g; w -= h,
+            which backends have a faster way for; None for any other rule.
     """
 
     history_count: int
+    heavy_ball: float | None
 
     def apply(
         self,

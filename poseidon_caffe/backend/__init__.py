@@ -1,0 +1,1 @@
+"""Backends: blobs and the kernels that compute with them."""

@@ -62,7 +62,9 @@ class Buffer:
 
     __slots__ = ("dtype", "generation", "raw")
 
-    def __init__(self, dtype: np.dtype | type = np.float32, raw: Array | None = None):
+    def __init__(
+        self, dtype: np.dtype | type = np.float32, raw: Array | None = None
+    ) -> None:
         self.dtype = np.dtype(dtype)
         self.raw: Array = np.empty(0, self.dtype) if raw is None else raw
         self.generation = 0
@@ -86,7 +88,7 @@ class ChannelSlice:
 
     __slots__ = ("is_diff", "parent", "start", "stop")
 
-    def __init__(self, parent: Blob, start: int, stop: int, *, is_diff: bool):
+    def __init__(self, parent: Blob, start: int, stop: int, *, is_diff: bool) -> None:
         self.parent, self.start, self.stop = parent, start, stop
         self.is_diff = is_diff
 
@@ -96,7 +98,7 @@ class ChannelSlice:
         storage = self.parent.diff_storage if self.is_diff else self.parent.data_storage
         return storage.generation
 
-    def view(self, shape: Shape, *, channels_last: bool) -> Array:  # noqa: ARG002
+    def view(self, shape: Shape, *, channels_last: bool) -> Array:
         """The slice of the parent; ``shape`` must be the slice's own."""
         whole = self.parent.diff if self.is_diff else self.parent.data
         part = whole[:, self.start : self.stop]
@@ -104,6 +106,16 @@ class ChannelSlice:
             msg = f"a channel slice of shape {part.shape} was asked for as {shape}"
             raise ShapeError(msg)
         return part
+
+
+class _Changes:
+    """What all blobs that share one piece of data know about its changes."""
+
+    __slots__ = ("count", "exposed")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.exposed = False
 
 
 class Blob:
@@ -114,12 +126,10 @@ class Blob:
         dtype: float32 for work, float64 for gradient checks.
         channels_last: store 4- and 5-axis shapes channels-last.
 
-    Attributes:
-        version: bumped by `touch` whenever the library changes ``data``.
-        exposed: a user holds a writable view, so any cache of ``data`` is stale.
     """
 
     __slots__ = (
+        "_changes",
         "_channels_last",
         "_data_view",
         "_diff_is_zero",
@@ -128,8 +138,6 @@ class Blob:
         "data_storage",
         "diff_storage",
         "dtype",
-        "exposed",
-        "version",
     )
 
     def __init__(
@@ -142,8 +150,7 @@ class Blob:
         self.dtype = np.dtype(dtype)
         self.data_storage: Storage = Buffer(self.dtype)
         self.diff_storage: Storage = Buffer(self.dtype)
-        self.version = 0
-        self.exposed = False
+        self._changes = _Changes()
         self._channels_last = channels_last
         self._diff_is_zero = False
         self._shape: Shape = tuple(int(n) for n in shape)
@@ -231,9 +238,17 @@ class Blob:
         return self._diff_array(), accumulate
 
     def share_data(self, other: Blob) -> None:
-        """Use ``other``'s data memory (same count, any shape)."""
+        """Use ``other``'s data memory (same count, any shape), and its version.
+
+        That becomes one that neither blob had: no cache of either is fresh.
+        """
+        if self._changes is other._changes and self.data_storage is other.data_storage:
+            return
         self.data_storage = other.data_storage
         self._data_view = None
+        count = max(self.version, other.version) + 1
+        self._changes = other._changes
+        self._changes.count = count
 
     def share_diff(self, other: Blob) -> None:
         """Use ``other``'s diff memory."""
@@ -241,9 +256,23 @@ class Blob:
         self._diff_view = None
 
     # -- caches --------------------------------------------------------------
+    @property
+    def version(self) -> int:
+        """How often the library has changed ``data``, as `touch` was told."""
+        return self._changes.count
+
+    @property
+    def exposed(self) -> bool:
+        """Whether a user holds a writable view, so any cache of ``data`` is stale."""
+        return self._changes.exposed
+
+    @exposed.setter
+    def exposed(self, exposed: bool) -> None:
+        self._changes.exposed = exposed
+
     def touch(self) -> None:
         """Say that ``data`` changed, so that kernels repack it."""
-        self.version += 1
+        self._changes.count += 1
 
     @property
     def key(self) -> int | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from poseidon_caffe.cli.flags import Arguments
 from poseidon_caffe.cli.models import FAST, open_ops
 from poseidon_caffe.cli.signals import SignalActions
-from poseidon_caffe.net.net import Net, NetOptions
+from poseidon_caffe.net.net import Net
 from poseidon_caffe.report import tags
 from poseidon_caffe.report.glog import Glog
 from poseidon_caffe.report.listener import GlogListener
@@ -42,7 +43,7 @@ class Training:
         solver = Solver(
             param,
             ops=open_ops(self._log, self._threads),
-            options=SolverOptions(net=_net_options(param)),
+            options=_options(param),
             path=self._path,
             events=[GlogListener(self._log)],
         )
@@ -109,9 +110,12 @@ class Training:
         return listener
 
 
-def _net_options(param: Any) -> NetOptions:
+def _options(param: Any) -> SolverOptions:
     """Fast nets, unless ``debug_info`` wants to look at every blob."""
-    return NetOptions() if param.debug_info else FAST
+    if param.debug_info:
+        return SolverOptions()
+    scoring = replace(FAST, forward_only=True)
+    return SolverOptions(net=FAST, test_net=scoring)
 
 
 def _batch_size(net: Net) -> int:

@@ -141,9 +141,9 @@ class Layer:
         bottom: Sequence[Blob],
     ) -> None:
         """Overwrite bottom diffs where asked, accumulate parameter diffs."""
-        raise LayerError(
-            self.describe(f'layers of type "{self.type}" cannot propagate gradients')
-        )
+        if any(propagate_down):
+            problem = f'layers of type "{self.type}" cannot propagate gradients'
+            raise LayerError(self.describe(problem))
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         """Whether ``force_backward`` reaches this bottom (not for labels)."""

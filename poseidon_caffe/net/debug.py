@@ -35,12 +35,14 @@ class DebugLog:
         """After a layer's forward: its tops and parameters."""
         net = self.net
         layer = f"    [Forward] Layer {net.layer_names[index]}"
-        for name, blob in zip(
-            net.top_names[index], net.top_blobs[index], strict=True
-        ):
-            self._say(f"{layer}, top blob {name} data: {self._mean(blob)}")
+        for name, blob in zip(net.top_names[index], net.top_blobs[index], strict=True):
+            shown = "(automatic)" if name.startswith("(automatic)") else name
+            self._say(f"{layer}, top blob {shown} data: {self._mean(blob)}")
+        specs = net.layers[index].param.param
         for i, blob in enumerate(net.layers[index].blobs):
-            self._say(f"{layer}, param blob {i} data: {self._mean(blob)}")
+            # Caffe: shared parameters by their name here, by number in backward.
+            shown = (specs[i].name if i < len(specs) else "") or str(i)
+            self._say(f"{layer}, param blob {shown} data: {self._mean(blob)}")
 
     def backward(self, index: int) -> None:
         """After a layer's backward: the diffs it made."""

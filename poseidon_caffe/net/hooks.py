@@ -70,13 +70,20 @@ class ParamSlot:
 
 
 class NetObserver(Protocol):
-    """Told what the net does, in the last of ``iter_size`` passes only."""
+    """Told what the net does in `Net.forward_backward`.
+
+    Gradients are spoken of in the last of ``iter_size`` passes only, but waiting
+    for values comes in every pass: the first one of an iteration needs them too.
+    """
 
     def before_forward(self, layer: int) -> None:
         """Called before each layer's forward; may block until its slots are fresh."""
 
     def grad_ready(self, slot: ParamSlot, event: Event) -> None:
-        """The slot's gradient of this iteration is complete once ``event`` is."""
+        """The slot's gradient of this iteration is complete once ``event`` is.
+
+        Called once for every slot, from the last layer down to the first.
+        """
 
     def backward_done(self) -> None:
         """The whole backward pass has been issued."""

@@ -5,7 +5,9 @@ One iteration is a line of steps: forward of layer i is step i, its backward ste
 the first step that writes it to the last that reads it.  Pieces are placed in one
 arena, the largest first, each at the lowest place free during its life.
 
-Kept out: data and labels, the net's outputs, losses and their weights, parameters.
+Kept out: data and labels, the net's outputs, losses and their weights, parameters,
+and gradients that backward reads but no layer writes (those of a blob that only an
+Accuracy reads): they are zero, or loss weights, and must stay so.
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ def place(lives: list[Life]) -> tuple[list[int], int]:
 
 def share_memory(net: Net) -> None:
     """Move the net's activations and gradients into one planned arena."""
-    _alias_gradients(net)
+    written = _written_gradients(net)
+    constant = _constant_gradients(net, written)
+    _alias_gradients(net, written)
     lives: dict[int, Life] = {}
     buffers: dict[int, Buffer] = {}
     for storage, count, step in _uses(net):
@@ -79,7 +83,7 @@ def share_memory(net: Net) -> None:
         life = lives.setdefault(id(storage), Life(count, step, step))
         life.extend(count, step)
         buffers[id(storage)] = storage
-    for key in _kept(net):
+    for key in _kept(net) | constant:
         lives.pop(key, None)
     keys = list(lives)
     offsets, total = place([lives[key] for key in keys])
@@ -133,21 +137,39 @@ def _kept(net: Net) -> set[int]:
     return kept
 
 
-def _alias_gradients(net: Net) -> None:
-    """Let sums work in place: Split adds into one of its parts' gradients, and
-    Eltwise SUM hands its gradient to one bottom without a copy."""
+def _written_gradients(net: Net) -> set[int]:
+    """Gradient memory that backward writes: ids of its storages."""
+    return {
+        id(blob.diff_storage)
+        for i, blobs in enumerate(net.bottom_blobs)
+        for blob, need in zip(blobs, net.bottom_need_backward[i], strict=True)
+        if need and net.layer_need_backward[i]
+    }
+
+
+def _constant_gradients(net: Net, written: set[int]) -> set[int]:
+    """Gradient memory that backward reads and never writes: zeros, loss weights."""
+    return {
+        id(blob.diff_storage) for blobs in net.top_blobs for blob in blobs
+    } - written
+
+
+def _alias_gradients(net: Net, written: set[int]) -> None:
+    """Let sums work in place.
+
+    Split adds into one of its parts' gradients, and Eltwise SUM hands its gradient
+    to one bottom without a copy; never into memory that must stay constant.
+    """
     for i, layer in enumerate(net.layers):
         bottoms, tops = net.bottom_blobs[i], net.top_blobs[i]
-        if not net.layer_need_backward[i]:
+        if not net.layer_need_backward[i] or not any(net.bottom_need_backward[i][:1]):
             continue
-        if isinstance(layer, Split) and len(tops) > 1:
-            _alias(net, bottoms[0], tops[0])
-        elif (
-            isinstance(layer, Eltwise)
-            and layer.passes_gradient
-            and net.bottom_need_backward[i][0]
+        if (isinstance(layer, Split) and len(tops) > 1) or (
+            isinstance(layer, Eltwise) and layer.passes_gradient
         ):
-            _alias(net, bottoms[0], tops[0])
+            changing = [b for b in tops if id(b.diff_storage) in written]
+            if changing:
+                _alias(net, bottoms[0], changing[0])
 
 
 def _alias(net: Net, one: Blob, other: Blob) -> None:

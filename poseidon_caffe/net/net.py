@@ -52,7 +52,8 @@ class Net:
     Args:
         param: an upgraded NetParameter; it is not changed.
         ops: the backend.
-        phase, level, stages: the state that layers' rules are matched with.
+        phase, level, stages: the state that layers' rules are matched with; stages
+            that ``param`` names itself count too.
         dtype: float32, or float64 on the reference backend.
         seed: seeds fillers, dropout and data augmentation.
         shard: which worker of a cluster this is.
@@ -68,6 +69,7 @@ class Net:
 
     Raises:
         GraphError, LayerError, DataError: the net cannot be built.
+        WeightsError: parameters that stand in ``param`` itself do not fit.
     """
 
     def __init__(
@@ -81,11 +83,12 @@ class Net:
         dtype: type = np.float32,
         seed: int = 0,
         shard: Shard = Shard(),  # noqa: B008 - frozen
-        options: NetOptions = NetOptions(),  # noqa: B008 - frozen
+        options: NetOptions = NetOptions(),
         path: str = "",
     ) -> None:
         self.ops, self.phase, self.options, self.path = ops, phase, options, path
         context = LayerContext(ops, phase, dtype, seed, shard, options.prefetch)
+        stages = list(dict.fromkeys([*param.state.stage, *stages]))
         filtered = filter_net(param, net_state(phase, level, stages))
         self.param = insert_splits(filtered)
         built = build(self.param, context)
@@ -125,7 +128,16 @@ class Net:
         self._shapes: list[tuple[Shape, ...]] = [
             self._layer_shapes(i) for i in range(len(self.layers))
         ]
+        self._take_stored_params()
         self._optimise()
+
+    def _take_stored_params(self) -> None:
+        """Parameters may stand in the net itself, as they do in a .caffemodel."""
+        if any(layer.param.blobs for layer in self.layers):
+            stored = [layer.param for layer in self.layers if layer.param.blobs]
+            weights.copy_layers(self, stored, f"net {self.name}")
+            for param in stored:
+                del param.blobs[:]
 
     def _optimise(self) -> None:
         """Fuse layers and share memory, unless something must see every blob."""
@@ -172,9 +184,11 @@ class Net:
         self._debug.listener = listener
 
     def complete_slots_at(self, layer: int, earlier: int) -> None:
-        """Say that ``layer``'s gradients are complete only after ``earlier``'s backward."""
+        """Say that the backward of ``earlier`` is what makes ``layer``'s gradients."""
         self.slots = [
-            replace(slot, ready_after=earlier) if slot.ready_after == layer else slot
+            replace(slot, ready_after=min(slot.ready_after, earlier))
+            if layer in slot.users
+            else slot
             for slot in self.slots
         ]
 
@@ -228,6 +242,8 @@ class Net:
         """Run layers ``start`` down to ``end`` inclusive.
 
         Args:
+            start: index of the layer to begin with; None is the last.
+            end: index of the layer to end with.
             last_pass: this is the last of ``iter_size`` passes, so gradients are
                 complete once computed and the observer is told.
         """
@@ -251,7 +267,7 @@ class Net:
             if last_pass:
                 for slot in self._ready_after.get(i, ()):
                     self.observer.grad_ready(slot, DONE)
-        if self.debug_info:
+        if self.debug_info and start is None and end == 0:
             self._debug.whole_net()
         if last_pass:
             self.observer.backward_done()
@@ -306,6 +322,10 @@ class Net:
         Runs the net again from the data on (data layers do not advance), so that it
         also works where blobs share memory.
         """
+        with np.errstate(all="ignore"):
+            return self._first_non_finite()
+
+    def _first_non_finite(self) -> str | None:
         for i, layer in enumerate(self.layers):
             for k, blob in enumerate(layer.blobs):
                 if self.ops.first_bad(blob.data) >= 0:

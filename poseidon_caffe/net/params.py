@@ -97,8 +97,10 @@ class ParamTable:
         owner, blob = self._owners[slot], layer.blobs[i]
         where = layer.describe(f'parameter {i} shares "{spec.name}"')
         permissive = spec.share_mode == 1
-        if (blob.count != owner.blob.count) if permissive else (
-            blob.shape != owner.blob.shape
+        if (
+            (blob.count != owner.blob.count)
+            if permissive
+            else (blob.shape != owner.blob.shape)
         ):
             rule = "the same count" if permissive else "the same shape"
             msg = (

@@ -85,7 +85,7 @@ def insert_splits(param: Any) -> Any:
     out.CopyFrom(param)
     del out.layer[:]
     # A split whose first part carries the loss starts dealing from part 1.
-    dealt: Counter[_Top] = Counter({top: 1 for top in uses.loss})
+    dealt: Counter[_Top] = Counter(dict.fromkeys(uses.loss, 1))
     for i, original in enumerate(param.layer):
         layer = out.layer.add()
         layer.CopyFrom(original)
@@ -93,9 +93,7 @@ def insert_splits(param: Any) -> Any:
             top = uses.source[i, j]
             if uses.count[top] > 1:
                 maker = param.layer[top[0]]
-                layer.bottom[j] = split_blob_name(
-                    maker.name, blob, top[1], dealt[top]
-                )
+                layer.bottom[j] = split_blob_name(maker.name, blob, top[1], dealt[top])
                 dealt[top] += 1
         for j in range(len(original.top)):
             parts = uses.count[i, j]

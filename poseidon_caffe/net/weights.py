@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import WeightsError
 from poseidon_caffe.schema import hdf5
-from poseidon_caffe.schema.binary import write_binary
+from poseidon_caffe.schema.binary import write_net
 from poseidon_caffe.schema.messages import NetParameter
 from poseidon_caffe.schema.upgrade import read_weights
-from poseidon_caffe.schema.wire import array_to_blob, blob_to_array
+from poseidon_caffe.schema.wire import BlobArrays, array_to_blob, blob_to_array
 from poseidon_caffe.types import Array, Shape
 
 if TYPE_CHECKING:
     from poseidon_caffe.net.net import Net
 
 __all__ = [
+    "copy_layers",
     "copy_trained",
     "save",
     "save_hdf5",
@@ -41,12 +42,19 @@ def copy_trained(net: Net, source: Any) -> list[str]:
         path = str(source)
         if path.endswith((".h5", ".hdf5")):
             return _copy_hdf5(net, path)
-        return _copy_layers(net, read_weights(path).layer, path)
-    return _copy_layers(net, source.layer, "the given net")
+        return copy_layers(net, read_weights(path).layer, path)
+    return copy_layers(net, source.layer, "the given net")
 
 
-def _copy_layers(net: Net, layers: Iterable[Any], origin: str) -> list[str]:
-    index = {name: i for i, name in enumerate(net.layer_names)}
+def copy_layers(net: Net, layers: Iterable[Any], origin: str) -> list[str]:
+    """Load the blobs of LayerParameters by layer name; else as `copy_trained`.
+
+    Args:
+        net: whose parameters are set.
+        layers: the stored layers.
+        origin: what error texts call their source.
+    """
+    index = _first_of_each_name(net)
     problems: list[str] = []
     unused: list[str] = []
     copies: list[tuple[Blob, Array]] = []
@@ -75,14 +83,18 @@ def _copy_layers(net: Net, layers: Iterable[Any], origin: str) -> list[str]:
     return unused
 
 
+def _first_of_each_name(net: Net) -> dict[str, int]:
+    """Layer indices by name; of layers with one name Caffe takes the first."""
+    names = net.layer_names
+    return {names[i]: i for i in reversed(range(len(names)))}
+
+
 def _fits(proto: Any, stored: Shape, wanted: Shape) -> bool:
     """Whether a stored shape is the wanted one (old files pad to four axes)."""
     if stored == wanted:
         return True
-    legacy = any(
-        proto.HasField(f) for f in ("num", "channels", "height", "width")
-    )
-    if not legacy or len(wanted) > 4:  # noqa: PLR2004 - old blobs have four axes
+    legacy = any(proto.HasField(f) for f in ("num", "channels", "height", "width"))
+    if not legacy or len(wanted) > 4:
         return False
     return stored == (1,) * (4 - len(wanted)) + wanted
 
@@ -145,31 +157,38 @@ def _repeated(net: Net) -> set[tuple[int, int]]:
 def share_trained(net: Net, other: Net) -> None:
     """Make ``net`` use ``other``'s parameters wherever layer names agree.
 
+    Values are shared from now on, gradients are not.
+
     Raises:
         WeightsError: listing every parameter that does not fit.
     """
-    index = {name: i for i, name in enumerate(net.layer_names)}
-    problems: list[str] = []
-    for layer in other.layers:
-        if layer.name not in index:
-            continue
-        mine = net.layers[index[layer.name]]
-        if len(mine.blobs) != len(layer.blobs):
-            problems.append(f"layer {layer.name} has another number of parameters")
-            continue
-        for k, (target, source) in enumerate(zip(mine.blobs, layer.blobs, strict=True)):
-            if target.shape != source.shape:
-                problems.append(_mismatch(layer.name, k, target.shape, source.shape))
+    index = _first_of_each_name(net)
+    pairs = [
+        (layer.name, net.layers[index[layer.name]].blobs, layer.blobs)
+        for layer in other.layers
+        if layer.name in index
+    ]
+    problems = [text for pair in pairs for text in _differences(*pair)]
     _refuse(problems, f"net {other.name}")
-    replaced: dict[int, Blob] = {}
-    for layer in other.layers:
-        if layer.name in index:
-            mine = net.layers[index[layer.name]]
-            for k, source in enumerate(layer.blobs):
-                replaced[id(mine.blobs[k])] = source
-                mine.blobs[k] = source
-    net.params = [replaced.get(id(blob), blob) for blob in net.params]
-    net.learnable = [replaced.get(id(blob), blob) for blob in net.learnable]
+    for _, mine, theirs in pairs:
+        for target, source in zip(mine, theirs, strict=True):
+            target.share_data(source)
+    for blob, owner in zip(net.params, net.param_owner, strict=True):
+        if blob is not net.learnable[owner]:
+            # Shared within the net under another shape: must follow its owner.
+            blob.share_data(net.learnable[owner])
+
+
+def _differences(
+    layer: str, mine: Sequence[Blob], theirs: Sequence[Blob]
+) -> Iterator[str]:
+    """What keeps a layer's parameters from being shared."""
+    if len(mine) != len(theirs):
+        yield f"layer {layer} has {len(mine)} parameters, there it has {len(theirs)}"
+        return
+    for k, (target, source) in enumerate(zip(mine, theirs, strict=True)):
+        if target.shape != source.shape:
+            yield _mismatch(layer, k, target.shape, source.shape)
 
 
 def to_proto(net: Net, *, write_diff: bool = False) -> Any:
@@ -191,7 +210,13 @@ def save(net: Net, path: str | Path, *, write_diff: bool = False) -> None:
     Raises:
         SnapshotError: the file cannot be written; an older one is untouched.
     """
-    write_binary(path, to_proto(net, write_diff=write_diff))
+    bare = NetParameter(name=net.name)
+    bare.layer.extend(layer.param for layer in net.layers)
+    arrays = [
+        [BlobArrays(b.data, b.diff if write_diff else None) for b in layer.blobs]
+        for layer in net.layers
+    ]
+    write_net(path, bare, arrays)
 
 
 def save_hdf5(net: Net, path: str | Path, *, write_diff: bool = False) -> None:

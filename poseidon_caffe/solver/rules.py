@@ -56,6 +56,7 @@ class Sgd:
 
     def __init__(self, momentum: float = 0.0) -> None:
         self.momentum = momentum
+        self.heavy_ball: float | None = momentum
 
     def apply(
         self,
@@ -78,6 +79,7 @@ class Nesterov:
     """h' = momentum*h + r*g;  w -= (1+momentum)*h' - momentum*h."""
 
     history_count: int = 1
+    heavy_ball: float | None = None
 
     def __init__(self, momentum: float = 0.0) -> None:
         self.momentum = momentum
@@ -106,6 +108,7 @@ class AdaGrad:
     """h += g^2;  w -= r * g / (sqrt(h) + delta)."""
 
     history_count: int = 1
+    heavy_ball: float | None = None
 
     def __init__(self, delta: float = 1e-8) -> None:
         self.delta = delta
@@ -131,6 +134,7 @@ class RmsProp:
     """h = decay*h + (1-decay)*g^2;  w -= r * g / (sqrt(h) + delta)."""
 
     history_count: int = 1
+    heavy_ball: float | None = None
 
     def __init__(self, rms_decay: float = 0.99, delta: float = 1e-8) -> None:
         self.rms_decay = rms_decay
@@ -161,6 +165,7 @@ class AdaDelta:
     """
 
     history_count: int = 2
+    heavy_ball: float | None = None
 
     def __init__(self, momentum: float = 0.0, delta: float = 1e-8) -> None:
         self.momentum = momentum
@@ -199,6 +204,7 @@ class Adam:
     """
 
     history_count: int = 2
+    heavy_ball: float | None = None
 
     def __init__(
         self, momentum: float = 0.0, momentum2: float = 0.999, delta: float = 1e-8

@@ -40,6 +40,7 @@ from poseidon_caffe.solver.events import (
     Warned,
     WeightsLoaded,
 )
+from poseidon_caffe.solver.gradients import sum_gradients
 from poseidon_caffe.solver.history import History
 from poseidon_caffe.solver.numerics import check_loss
 from poseidon_caffe.solver.options import Callbacks, SolverOptions
@@ -257,16 +258,14 @@ class Solver:
             self._snapshot_requested = False
             self._try_snapshot()
 
-    @np.errstate(all="ignore")  # check_loss says it better than NumPy's warnings
     def _gradients(self) -> float:
-        """Sum gradients over ``iter_size`` passes; the mean loss, checked."""
-        self.net.clear_param_diffs()
-        passes, total = int(self.param.iter_size), 0.0
-        for i in range(passes):
-            total += self.net.forward_backward(last_pass=i == passes - 1)
-        loss = total / passes
-        check_loss(self.net, loss, self.iteration, self.learning_rate)
-        return loss
+        """The gradients of this iteration; the mean loss, checked."""
+        rate = self.learning_rate
+        return sum_gradients(
+            self.net,
+            int(self.param.iter_size),
+            lambda loss: check_loss(self.net, loss, self.iteration, rate),
+        )
 
     @np.errstate(all="ignore")
     def apply_update(self) -> None:

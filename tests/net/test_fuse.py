@@ -81,7 +81,9 @@ def test_fused_training_computes_the_same(name, share):
         assert other_loss == pytest.approx(loss, rel=1e-5)
         for slot, a, b in zip(plain.slots, grads, other_grads, strict=True):
             scale = np.abs(a).max()
-            np.testing.assert_allclose(b, a, atol=2e-4 * scale + 1e-6, err_msg=slot.name)
+            np.testing.assert_allclose(
+                b, a, atol=2e-4 * scale + 1e-6, err_msg=slot.name
+            )
     for a, b in zip(plain.params, fused.params, strict=True):
         np.testing.assert_allclose(b.data, a.data, rtol=1e-4, atol=1e-6)
 

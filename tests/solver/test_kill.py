@@ -72,7 +72,7 @@ def train_and_kill(folder, chance, *, inside):
     time.sleep(chance.uniform(0, 0.25))
     if inside:
         wait_for(process, folder, lambda: temporaries(folder) - old)
-        time.sleep(chance.uniform(0, 0.01))
+        time.sleep(chance.uniform(0, 0.003))
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, (folder / "log").read_text()
     return bool(temporaries(folder))

@@ -60,7 +60,8 @@ def test_test_nets_use_the_trained_weights():
     solver.step(20)
     assert solver.test(0)[0].value < first
     for a, b in zip(solver.net.layers, solver.test_nets[0].layers, strict=True):
-        assert all(p is q for p, q in zip(a.blobs, b.blobs, strict=True))
+        for p, q in zip(a.blobs, b.blobs, strict=True):
+            assert np.shares_memory(p.data, q.data)
 
 
 def test_testing_changes_no_weights():

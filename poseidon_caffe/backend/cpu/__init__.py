@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 
 from poseidon_caffe.backend.cpu.activation import CpuActivation
@@ -13,6 +12,7 @@ from poseidon_caffe.backend.cpu.dnnl import Dnnl, load
 from poseidon_caffe.backend.cpu.elementwise import CpuElementwise
 from poseidon_caffe.backend.cpu.lrn import DnnlLrn
 from poseidon_caffe.backend.cpu.pool import DnnlPool
+from poseidon_caffe.backend.cpu.update import CpuUpdate
 from poseidon_caffe.backend.geometry import (
     BatchNormGeometry,
     ConvGeometry,
@@ -21,7 +21,6 @@ from poseidon_caffe.backend.geometry import (
 )
 from poseidon_caffe.backend.reference.loss import ReferenceLoss
 from poseidon_caffe.backend.reference.random import ReferenceRandom
-from poseidon_caffe.backend.reference.update import ReferenceUpdate
 from poseidon_caffe.backend.reference.workspace import Workspace
 from poseidon_caffe.backend.threads import ThreadPool
 
@@ -34,7 +33,7 @@ class CpuOps(
     CpuElementwise,
     ReferenceLoss,
     ReferenceRandom,
-    ReferenceUpdate,
+    CpuUpdate,
 ):
     """Kernels on oneDNN with activations stored channels-last.
 
@@ -53,7 +52,7 @@ class CpuOps(
     def __init__(self, threads: int) -> None:
         self.dnnl: Dnnl = load()
         self.threads = threads
-        _set_openmp_threads(threads)
+        self.dnnl.set_threads(threads)
         super().__init__()
         self._workspace = Workspace()
         self._pool = ThreadPool(threads)
@@ -77,8 +76,3 @@ class CpuOps(
     def parallel(self, work: Sequence[Callable[[], None]]) -> None:
         """Run independent pieces of work on the backend's threads."""
         self._pool.run(work)
-
-
-def _set_openmp_threads(threads: int) -> None:
-    """Tell the OpenMP runtime that oneDNN brought how many threads to use."""
-    ctypes.CDLL("libgomp.so.1").omp_set_num_threads(threads)

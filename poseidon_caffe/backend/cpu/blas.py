@@ -39,7 +39,9 @@ class CpuBlas(ReferenceBlas):
     ) -> None:
         """C = alpha op(A) op(B) + beta C."""
         if _plain(a, b, c):
-            self.dnnl.sgemm(trans_a, trans_b, a, b, c, alpha, beta)
+            self.dnnl.sgemm(
+                a, b, c, trans_a=trans_a, trans_b=trans_b, alpha=alpha, beta=beta
+            )
         else:
             super().gemm(
                 a, b, c, trans_a=trans_a, trans_b=trans_b, alpha=alpha, beta=beta

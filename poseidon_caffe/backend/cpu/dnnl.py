@@ -1,23 +1,29 @@
-"""oneDNN by ctypes: the one file that knows the library's C interface.
+"""oneDNN by ctypes: with `dnnl_library`, all that knows the library's C interface.
 
 Everything above it deals in `Desc` (a memory descriptor), `Attr` and `Primitive`.
 A call costs a few microseconds; ctypes releases the GIL while a primitive runs.
-
-Enum values are those of oneDNN 3.x, which its C ABI keeps stable.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import enum
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from poseidon_caffe.backend.cpu.dnnl_library import (
+    Alg,
+    Arg,
+    ExecArg,
+    Library,
+    Prop,
+    Query,
+    open_library,
+)
 from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Array, Shape
 
@@ -35,84 +41,16 @@ __all__ = [
     "load",
 ]
 
-_LIBRARY_ENV = "POSEIDON_DNNL_LIBRARY"
-_MIN_VERSION = (3, 0)
 _MAX_NDIMS = 12
 _OK, _UNIMPLEMENTED = 0, 3
 _DTYPES = {"float32": 3, "int32": 4, "int8": 5, "uint8": 6}
 _TAG_ANY = 1
 ANY = "any"
-
-
-class Prop(enum.IntEnum):
-    """Propagation kinds."""
-
-    TRAINING = 64
-    INFERENCE = 96
-    BACKWARD = 128
-    BACKWARD_DATA = 160
-
-
-class Alg(enum.IntEnum):
-    """Algorithm kinds."""
-
-    CONV_DIRECT = 0x1
-    RELU = 0x20
-    TANH = 0x21
-    LINEAR = 0x26
-    LOGISTIC = 0x29
-    POW = 0x30
-    RELU_DST = 0x100
-    TANH_DST = 0x101
-    LOGISTIC_DST = 0x104
-    POOL_MAX = 0x1FF
-    POOL_AVG_PADDED = 0x2FF
-    LRN_ACROSS = 0xAFF
-    LRN_WITHIN = 0xBFF
-    MUL = 0x1FFF1
-    ADD = 0x1FFF0
-    MAX = 0x1FFF2
-    SOFTMAX = 0x30000
-
-
-class Arg(enum.IntEnum):
-    """Which operand of a primitive a memory is."""
-
-    SRC = 1
-    SRC_1 = 2
-    DST = 17
-    WEIGHTS = 33
-    BIAS = 41
-    MEAN = 49
-    VARIANCE = 50
-    SCALE = 51
-    SHIFT = 52
-    WORKSPACE = 64
-    SCRATCHPAD = 80
-    DIFF_SRC = 129
-    DIFF_DST = 145
-    DIFF_WEIGHTS = 161
-    DIFF_BIAS = 169
-    DIFF_SCALE = 255
-    DIFF_SHIFT = 256
-    MULTIPLE_SRC = 1024
-
-
-class Query(enum.IntEnum):
-    """What to ask a primitive descriptor for."""
-
-    SRC = 129
-    DIFF_SRC = 130
-    WEIGHTS = 131
-    DIFF_WEIGHTS = 132
-    DST = 133
-    DIFF_DST = 134
-    WORKSPACE = 135
-    SCRATCHPAD = 136
-
-
-class _ExecArg(ctypes.Structure):
-    _fields_ = (("arg", ctypes.c_int), ("memory", ctypes.c_void_p))
+_C_TYPES: tuple[tuple[type, Callable[[Any], object]], ...] = (
+    (float, ctypes.c_float),
+    (enum.IntEnum, ctypes.c_int),
+    (np.integer, lambda value: ctypes.c_int64(int(value))),
+)
 
 
 def _dims(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
@@ -182,7 +120,7 @@ class PrimitiveDesc(_Owned):
 class Memory(_Owned):
     """An operand: a descriptor and a pointer that may change between calls."""
 
-    __slots__ = ("_array", "_library")
+    __slots__ = ("_library", "array")
 
     def __init__(self, desc: Desc, library: Dnnl) -> None:
         handle = ctypes.c_void_p()
@@ -194,15 +132,15 @@ class Memory(_Owned):
         )
         super().__init__(handle.value, library.lib.dnnl_memory_destroy)
         self._library = library
-        self._array: Array | None = None
+        self.array: Array | None = None
 
     def point_to(self, array: Array) -> None:
         """Use the memory of ``array``, which is kept alive."""
-        if array is self._array:
+        if array is self.array:
             return
         address = array.__array_interface__["data"][0]
         self._library.lib.dnnl_memory_set_data_handle(self.handle, address)
-        self._array = array
+        self.array = array
 
 
 class Primitive(_Owned):
@@ -227,7 +165,7 @@ class Primitive(_Owned):
             self._memories.append(Memory(scratch, library))
             names.append(int(Arg.SCRATCHPAD))
         self._count = len(names)
-        self._args = (_ExecArg * self._count)()
+        self._args = (ExecArg * self._count)()
         for slot, name, memory in zip(self._args, names, self._memories, strict=True):
             slot.arg, slot.memory = int(name), memory.handle
 
@@ -239,7 +177,7 @@ class Primitive(_Owned):
         """
         library = self._library
         for memory, array in zip(self._memories, arrays, strict=False):
-            if array is not memory._array:
+            if array is not memory.array:
                 memory.point_to(array)
         if self._scratch_bytes:
             self._memories[-1].point_to(library.scratchpad(self._scratch_bytes))
@@ -251,10 +189,9 @@ class Primitive(_Owned):
 class Dnnl:
     """The loaded library with one engine and one stream."""
 
-    def __init__(self, lib: ctypes.CDLL, path: str) -> None:
-        self.lib, self.path = lib, path
-        _declare(lib)
-        self.version = _version(lib)
+    def __init__(self, library: Library) -> None:
+        self.path, self.version = library.path, library.version
+        self.lib = lib = library.lib
         self.engine = ctypes.c_void_p()
         self.check(lib.dnnl_engine_create(ctypes.byref(self.engine), 1, 0), "engine")
         self.stream = ctypes.c_void_p()
@@ -271,6 +208,16 @@ class Dnnl:
             reason = "not implemented" if status == _UNIMPLEMENTED else "failed"
             msg = f"oneDNN {self.path}: {what} {reason} (status {status})"
             raise BackendError(msg)
+
+    def set_threads(self, threads: int) -> None:
+        """Let kernels that the calling thread runs use so many OpenMP threads.
+
+        A library built without OpenMP keeps to its own number.
+        """
+        # A handle also finds the functions of what the library is linked with,
+        # whichever OpenMP runtime that is.
+        with contextlib.suppress(AttributeError):
+            self.lib.omp_set_num_threads(threads)
 
     def scratchpad(self, size_bytes: int) -> Array:
         """Working memory shared by all primitives (they run one at a time)."""
@@ -307,7 +254,7 @@ class Dnnl:
         # The stride of an axis of length 1 means nothing to NumPy but something here.
         for axis in reversed(range(array.ndim)):
             if array.shape[axis] == 1:
-                strides[axis] = 1 if axis == 1 and array.ndim > 2 else max(strides)  # noqa: PLR2004
+                strides[axis] = 1 if axis == 1 and array.ndim > 2 else max(strides)
         return self.desc(array.shape, strides, array.dtype.name)
 
     def attr(
@@ -315,12 +262,20 @@ class Dnnl:
         *,
         relu: float | None = None,
         sum_scale: float | None = None,
+        scaled: Sequence[int] = (),
     ) -> Attr:
-        """Attributes: user scratchpad; then add the old output; then a ReLU."""
+        """Attributes: user scratchpad; then add the old output; then a ReLU.
+
+        ``scaled`` operands are multiplied by factors given at run time, as
+        operands ``Arg.SCALES | operand`` of one element each.
+        """
         handle = ctypes.c_void_p()
         self.check(self.lib.dnnl_primitive_attr_create(ctypes.byref(handle)), "attr")
         attr = Attr(handle.value, self.lib.dnnl_primitive_attr_destroy)
         self.lib.dnnl_primitive_attr_set_scratchpad_mode(attr.handle, 1)
+        set_scales = self.lib.dnnl_primitive_attr_set_scales_mask
+        for operand in scaled:
+            self.check(set_scales(attr.handle, int(operand), 0), "scale")
         if relu is None and sum_scale is None:
             return attr
         ops = ctypes.c_void_p()
@@ -338,7 +293,7 @@ class Dnnl:
     def describe(
         self, kind: str, *args: object, attr: Attr | None = None
     ) -> PrimitiveDesc:
-        """A primitive descriptor by the C function ``dnnl_<kind>_primitive_desc_create``.
+        """A primitive descriptor: ``dnnl_<kind>_primitive_desc_create``.
 
         ``args`` follow the C order without the leading output and engine (reorder
         and concat differ and have methods of their own) and the trailing attribute.
@@ -375,7 +330,9 @@ class Dnnl:
         desc = PrimitiveDesc(handle.value, self)
         return Primitive(desc, {Arg.SRC: src, Arg.DST: dst})
 
-    def sum(self, dst: Desc, scales: Sequence[float], srcs: Sequence[Desc]) -> Primitive:
+    def sum(
+        self, dst: Desc, scales: Sequence[float], srcs: Sequence[Desc]
+    ) -> Primitive:
         """dst = sum of scales[i] * srcs[i]."""
         n = len(srcs)
         handle = ctypes.c_void_p()
@@ -395,122 +352,47 @@ class Dnnl:
         return Primitive(PrimitiveDesc(handle.value, self), {**operands, Arg.DST: dst})
 
     def sgemm(
-        self, trans_a: bool, trans_b: bool, a: Array, b: Array, c: Array,
-        alpha: float, beta: float,
-    ) -> None:  # fmt: skip
-        """C = alpha op(A) op(B) + beta C on C-contiguous float32 matrices."""
+        self,
+        a: Array,
+        b: Array,
+        c: Array,
+        *,
+        trans_a: bool,
+        trans_b: bool,
+        alpha: float,
+        beta: float,
+    ) -> None:
+        """C = alpha op(A) op(B) + beta C, float32 matrices with contiguous rows."""
         m, n = c.shape
         k = a.shape[0] if trans_a else a.shape[1]
         status = self.lib.dnnl_sgemm(
             b"T" if trans_a else b"N",
             b"T" if trans_b else b"N",
             m, n, k, alpha,
-            a.__array_interface__["data"][0], a.shape[1],
-            b.__array_interface__["data"][0], b.shape[1],
+            a.__array_interface__["data"][0], a.strides[0] // a.itemsize,
+            b.__array_interface__["data"][0], b.strides[0] // b.itemsize,
             beta, c.__array_interface__["data"][0], n,
         )  # fmt: skip
         self.check(status, "sgemm")
 
 
 def _c_argument(value: object) -> object:
-    if value is None:
-        return None
+    """A value as the C functions want it; None (NULL) and plain ints stay."""
     if isinstance(value, _Owned):
         return ctypes.c_void_p(value.handle)
-    if isinstance(value, float):
-        return ctypes.c_float(value)
     if isinstance(value, tuple):
         return _dims(value)
-    if isinstance(value, enum.IntEnum):
-        return ctypes.c_int(int(value))
-    if isinstance(value, np.integer):
-        return ctypes.c_int64(int(value))
+    for kind, c_type in _C_TYPES:
+        if isinstance(value, kind):
+            return c_type(value)
     return value
-
-
-def _declare(lib: ctypes.CDLL) -> None:
-    pointer, i64, f32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-    lib.dnnl_memory_desc_get_size.restype = ctypes.c_size_t
-    lib.dnnl_memory_desc_get_size.argtypes = [pointer]
-    lib.dnnl_primitive_desc_query_md.restype = pointer
-    lib.dnnl_primitive_desc_query_md.argtypes = [pointer, ctypes.c_int, ctypes.c_int]
-    lib.dnnl_primitive_desc_query.argtypes = [
-        pointer, ctypes.c_int, ctypes.c_int, pointer,
-    ]  # fmt: skip
-    lib.dnnl_primitive_execute.argtypes = [
-        pointer, pointer, ctypes.c_int, ctypes.POINTER(_ExecArg),
-    ]  # fmt: skip
-    lib.dnnl_memory_set_data_handle.argtypes = [pointer, pointer]
-    lib.dnnl_memory_create.argtypes = [pointer, pointer, pointer, pointer]
-    lib.dnnl_primitive_create.argtypes = [pointer, pointer]
-    lib.dnnl_memory_desc_clone.argtypes = [pointer, pointer]
-    lib.dnnl_primitive_attr_set_scratchpad_mode.argtypes = [pointer, ctypes.c_int]
-    lib.dnnl_primitive_attr_set_post_ops.argtypes = [pointer, pointer]
-    lib.dnnl_post_ops_append_sum.argtypes = [
-        pointer, f32, ctypes.c_int32, ctypes.c_int,
-    ]  # fmt: skip
-    lib.dnnl_post_ops_append_eltwise.argtypes = [pointer, ctypes.c_int, f32, f32]
-    for name in ("memory", "memory_desc", "primitive", "primitive_desc"):
-        getattr(lib, f"dnnl_{name}_destroy").argtypes = [pointer]
-    lib.dnnl_primitive_attr_destroy.argtypes = [pointer]
-    lib.dnnl_post_ops_destroy.argtypes = [pointer]
-    lib.dnnl_sgemm.argtypes = [
-        ctypes.c_char, ctypes.c_char, i64, i64, i64, f32, pointer, i64, pointer, i64,
-        f32, pointer, i64,
-    ]  # fmt: skip
-
-
-class _Version(ctypes.Structure):
-    _fields_ = (("major", ctypes.c_int), ("minor", ctypes.c_int),
-                ("patch", ctypes.c_int))  # fmt: skip
-
-
-def _version(lib: ctypes.CDLL) -> tuple[int, int, int]:
-    lib.dnnl_version.restype = ctypes.POINTER(_Version)
-    found = lib.dnnl_version().contents
-    return (found.major, found.minor, found.patch)
-
-
-def _candidates() -> list[Path | str]:
-    """Where the library may be, by preference: override, wheel, system."""
-    override = os.environ.get(_LIBRARY_ENV)
-    if override:
-        return [override]
-    roots = dict.fromkeys([Path(sys.prefix), *(Path(p) for p in sys.path if p)])
-    found: list[Path | str] = []
-    for root in roots:
-        # Wheels put data files under the prefix; --target installs beside packages.
-        found += [root / "lib" / "libdnnl.so.3", root / "../../libdnnl.so.3"]
-    system = ("/usr/lib/x86_64-linux-gnu", "/usr/local/lib", "/usr/lib64", "/usr/lib")
-    found += [Path(folder) / "libdnnl.so.3" for folder in system]
-    return [path for path in found if Path(path).exists()] + ["libdnnl.so.3"]
 
 
 @lru_cache(maxsize=1)
 def load() -> Dnnl:
-    """The newest oneDNN at hand; ``POSEIDON_DNNL_LIBRARY`` overrides.
+    """The process's one oneDNN: see `open_library`.
 
     Raises:
         BackendError: none can be loaded; says what was tried.
     """
-    tried: list[str] = []
-    best: tuple[tuple[int, int, int], ctypes.CDLL, str] | None = None
-    for path in _candidates():
-        try:
-            lib = ctypes.CDLL(str(path))
-            version = _version(lib)
-        except (OSError, AttributeError) as error:
-            tried.append(f"{path}: {error}")
-            continue
-        if version[:2] < _MIN_VERSION:
-            tried.append(f"{path}: version {version} is older than {_MIN_VERSION}")
-        elif best is None or version > best[0]:
-            best = (version, lib, str(path))
-    if best is None:
-        msg = (
-            "no oneDNN library (libdnnl.so.3) can be loaded, so kernels would run on "
-            "NumPy: pip install onednn-cpu-gomp, and libgomp1 from the system; tried "
-            + "; ".join(tried)
-        )
-        raise BackendError(msg)
-    return Dnnl(best[1], best[2])
+    return Dnnl(open_library())

@@ -11,11 +11,16 @@ import numpy as np
 from poseidon_caffe.backend.protocols import UpdateSegment
 from poseidon_caffe.types import Array, UpdateRule, UpdateStep
 
-__all__ = ["PIECE_COUNT", "ReferenceUpdate", "divide_work", "update_pieces"]
+__all__ = [
+    "PIECE_COUNT",
+    "ReferenceUpdate",
+    "divide_work",
+    "update_pieces",
+]
 
-#: Elements updated at once: data, gradient, scratch and two histories of this
-#: many floats (640 KiB) stay in a second-level cache.
-PIECE_COUNT = 32768
+#: Elements updated at once.  Measured on 61 M parameters with two threads: 87 ms at
+#: 32 Ki, 54 at 64 Ki, 45 at 128 Ki and 256 Ki (third-level cache), 48 at 512 Ki.
+PIECE_COUNT = 131072
 
 Piece: TypeAlias = tuple[UpdateSegment, int, int]
 

@@ -24,6 +24,7 @@ class Momentum:
     """h = 0.9 h + rate g; data -= h.  Spoils the gradient, as a rule may."""
 
     history_count = 1
+    heavy_ball = None
 
     def apply(self, data, diff, history, *, local_rate, step):
         assert data.shape == diff.shape == history[0].shape
@@ -59,6 +60,7 @@ def test_every_segment_gets_its_own_step(kit, rng, scale, decay, l1):
 def test_rules_may_have_more_or_no_history(kit):
     class Plain:
         history_count = 0
+        heavy_ball = None
 
         def apply(self, data, diff, history, *, local_rate, step):
             assert list(history) == []
@@ -73,6 +75,7 @@ def test_rules_may_have_more_or_no_history(kit):
 def test_a_failing_rule_is_heard(kit):
     class Broken:
         history_count = 0
+        heavy_ball = None
 
         def apply(self, data, diff, history, *, local_rate, step):
             raise ZeroDivisionError("in the rule")
