@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from poseidon_caffe.cli.threads import prepare
+
+prepare(int(sys.argv[2]))  # As the command line does, before NumPy is loaded.
+
 from benchmarks.nets import find, sample, training_net
 from benchmarks.worker import serve
 from poseidon_caffe.backend.select import get_ops

@@ -5,21 +5,20 @@ Activations of four or five axes may live channels-last, which is what the CPU
 kernels like best; parameters are always plain C order, as Caffe's files are.
 
 Memory sits in a `Buffer`, which blobs may share (Split, Reshape, the arena that
-``train`` plans), or in a slice of another blob (Concat written in place by its
-producers).
+``train`` plans).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+import sys
 
 import numpy as np
 
 from poseidon_caffe.errors import ShapeError
 from poseidon_caffe.types import Array, Shape
 
-__all__ = ["Blob", "Buffer", "ChannelSlice", "Storage", "empty_array", "view_of"]
+__all__ = ["Blob", "Buffer", "empty_array", "view_of"]
 
 _ALIGN_BYTES = 64
 
@@ -45,15 +44,6 @@ def view_of(raw: Array, shape: Shape, *, channels_last: bool) -> Array:
     return np.moveaxis(stored, -1, 1)
 
 
-class Storage(Protocol):
-    """Something that can show memory as an array of a given shape."""
-
-    generation: int
-
-    def view(self, shape: Shape, *, channels_last: bool) -> Array:
-        """The memory as an array of ``shape``; grows it when needed."""
-
-
 class Buffer:
     """Memory that grows and never shrinks; ``generation`` counts reallocations.
 
@@ -70,8 +60,14 @@ class Buffer:
         self.generation = 0
 
     def reserve(self, count: int) -> None:
-        """Make room for ``count`` elements; contents are lost when it grows."""
+        """Make room for ``count`` elements; contents are lost when it grows.
+
+        Raises:
+            MemoryError: there is not so much memory.
+        """
         if self.raw.size < count:
+            if count > sys.maxsize // (2 * self.dtype.itemsize):
+                raise MemoryError(f"no machine holds {count} elements")
             raw = np.zeros(count + _ALIGN_BYTES // self.dtype.itemsize, self.dtype)
             start = (-raw.ctypes.data % _ALIGN_BYTES) // self.dtype.itemsize
             self.raw = raw[start : start + count]
@@ -81,31 +77,6 @@ class Buffer:
         """The first elements as ``shape``; grows the buffer when needed."""
         self.reserve(math.prod(shape))
         return view_of(self.raw, shape, channels_last=channels_last)
-
-
-class ChannelSlice:
-    """Channels ``start:stop`` of another blob's data or diff."""
-
-    __slots__ = ("is_diff", "parent", "start", "stop")
-
-    def __init__(self, parent: Blob, start: int, stop: int, *, is_diff: bool) -> None:
-        self.parent, self.start, self.stop = parent, start, stop
-        self.is_diff = is_diff
-
-    @property
-    def generation(self) -> int:
-        """Changes whenever the parent's memory moves."""
-        storage = self.parent.diff_storage if self.is_diff else self.parent.data_storage
-        return storage.generation
-
-    def view(self, shape: Shape, *, channels_last: bool) -> Array:
-        """The slice of the parent; ``shape`` must be the slice's own."""
-        whole = self.parent.diff if self.is_diff else self.parent.data
-        part = whole[:, self.start : self.stop]
-        if part.shape != shape:
-            msg = f"a channel slice of shape {part.shape} was asked for as {shape}"
-            raise ShapeError(msg)
-        return part
 
 
 class _Changes:
@@ -148,14 +119,14 @@ class Blob:
         channels_last: bool = False,
     ) -> None:
         self.dtype = np.dtype(dtype)
-        self.data_storage: Storage = Buffer(self.dtype)
-        self.diff_storage: Storage = Buffer(self.dtype)
+        self.data_storage = Buffer(self.dtype)
+        self.diff_storage = Buffer(self.dtype)
         self._changes = _Changes()
         self._channels_last = channels_last
         self._diff_is_zero = False
         self._shape: Shape = tuple(int(n) for n in shape)
-        self._data_view: tuple[Storage, int, Array] | None = None
-        self._diff_view: tuple[Storage, int, Array] | None = None
+        self._data_view: tuple[Buffer, int, Array] | None = None
+        self._diff_view: tuple[Buffer, int, Array] | None = None
 
     # -- shape ---------------------------------------------------------------
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.backend.select import get_ops
 from poseidon_caffe.cli.flags import Arguments
@@ -27,7 +29,9 @@ def open_ops(log: Glog, threads: int) -> Ops:
     return ops
 
 
-def open_net(args: Arguments, log: Glog, ops: Ops, phase: Phase) -> Net:
+def open_net(
+    args: Arguments, log: Glog, ops: Ops, phase: Phase, *, forward_only: bool = False
+) -> Net:
     """The net of ``--model`` for ``--phase``, ``--level`` and ``--stage``.
 
     Args:
@@ -35,6 +39,7 @@ def open_net(args: Arguments, log: Glog, ops: Ops, phase: Phase) -> Net:
         log: gets the construction lines.
         ops: the backend.
         phase: what an absent ``--phase`` means.
+        forward_only: backward will not be asked for.
     """
     path = args.text("model")
     named = args.text("phase")
@@ -44,7 +49,7 @@ def open_net(args: Arguments, log: Glog, ops: Ops, phase: Phase) -> Net:
         phase=Phase[named] if named else phase,
         level=args.integer("level"),
         stages=args.items("stage"),
-        options=FAST,
+        options=replace(FAST, forward_only=forward_only),
         path=path,
     )
     log_net(log, net)

@@ -28,7 +28,8 @@ def score(args: Arguments, log: Glog, threads: int) -> int:
     iterations = args.integer("iterations")
     if iterations < 1:
         raise UsageError(f"--iterations: expected 1 or more, received {iterations}")
-    net = open_net(args, log, open_ops(log, threads), Phase.TEST)
+    ops = open_ops(log, threads)
+    net = open_net(args, log, ops, Phase.TEST, forward_only=True)
     try:
         load_weights(args, log, net)
         log.info(tags.TEST_RUNS, f"Running for {iterations} iterations.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -88,6 +88,7 @@ class Layer:
         blobs: parameters (weights first, then bias, as in a .caffemodel).
         param_propagate_down: which parameters want gradients.
         loss_weights: one per top; 0 for tops that are no loss.
+        note: gets lines that belong in the log, such as data starting over.
         skip_forward: the layer before computes this one's forward too (fused by
             the net); set only on types that say they honour it.
         will_backward: False once the net knows that backward never comes, so that
@@ -119,6 +120,7 @@ class Layer:
         self.blobs: list[Blob] = []
         self.param_propagate_down: list[bool] = []
         self.loss_weights: list[float] = []
+        self.note: Callable[[str], None] | None = None
         self.skip_forward = False
         self.will_backward = True
 

@@ -6,7 +6,7 @@ import atexit
 import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,6 @@ class Data(Layer):
 
     def __init__(self, param: Any, context: Any) -> None:
         super().__init__(param, context)
-        self.note: Callable[[str], None] | None = None
         self._feed: Feed | None = None
         self._seed: int = self.context.seed
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from poseidon_caffe.backend.blob import Blob, Buffer, Storage, empty_array
+from poseidon_caffe.backend.blob import Blob, Buffer, empty_array
 from poseidon_caffe.layers.eltwise import Eltwise
 from poseidon_caffe.layers.split import Split
 
@@ -78,8 +78,6 @@ def share_memory(net: Net) -> None:
     lives: dict[int, Life] = {}
     buffers: dict[int, Buffer] = {}
     for storage, count, step in _uses(net):
-        if not isinstance(storage, Buffer):
-            continue
         life = lives.setdefault(id(storage), Life(count, step, step))
         life.extend(count, step)
         buffers[id(storage)] = storage
@@ -96,7 +94,7 @@ def share_memory(net: Net) -> None:
         buffer.generation += 1
 
 
-def _uses(net: Net) -> Iterator[tuple[Storage, int, int]]:
+def _uses(net: Net) -> Iterator[tuple[Buffer, int, int]]:
     """(memory, elements, step) for every time a layer touches a blob."""
     last = 2 * len(net.layers) - 1
     for i, layer in enumerate(net.layers):

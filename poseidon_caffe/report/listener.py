@@ -181,5 +181,9 @@ class GlogListener:
         self._log.info(tags.POSEIDON, event.message)
 
     @_write.register
+    def _data_restarted(self, event: events.DataRestarted) -> None:
+        self._log.info(tags.DATA_RESTART, event.message)
+
+    @_write.register
     def _warned(self, event: events.Warned) -> None:
         self._log.warning(tags.POSEIDON, event.message)

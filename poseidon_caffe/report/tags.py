@@ -60,5 +60,7 @@ TOP: Final = "net.cpp:382"
 BOTTOM: Final = "net.cpp:408"
 IGNORED_LAYER: Final = "net.cpp:744"
 DEBUG_INFO: Final = "net.cpp:566"
+# data_layer.cpp
+DATA_RESTART: Final = "data_layer.cpp:73"
 # Ours
 POSEIDON: Final = "poseidon:1"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from poseidon_caffe.net.net import Net
 
 __all__ = [
+    "DataRestarted",
     "DebugLine",
     "Event",
     "FinalLoss",
@@ -315,6 +316,13 @@ class Finished(Event):
 @dataclass(frozen=True)
 class Noted(Event):
     """Something worth a line at level I, such as an upgrade of an old prototxt."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class DataRestarted(Event):
+    """A data layer has come to the end of its records and starts over."""
 
     message: str
 

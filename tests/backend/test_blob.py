@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from poseidon_caffe.backend.blob import Blob, ChannelSlice, empty_array, view_of
+from poseidon_caffe.backend.blob import Blob, empty_array, view_of
 from poseidon_caffe.errors import ShapeError
 
 SHAPE = (2, 3, 4, 5)
@@ -102,26 +102,6 @@ def test_shared_memory_follows_growth():
         blob.reshape((50, 50))
     second.data[...] = 9
     assert (first.data == 9).all()
-
-
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_channel_slices_live_in_their_parent(channels_last):
-    whole = Blob((2, 8, 3, 3), channels_last=channels_last)
-    part = Blob((2, 5, 3, 3), channels_last=channels_last)
-    part.data_storage = ChannelSlice(whole, 3, 8, is_diff=False)
-    part.diff_storage = ChannelSlice(whole, 3, 8, is_diff=True)
-    part.data[...] = 4
-    part.diff[...] = 6
-    assert (whole.data[:, 3:] == 4).all()
-    assert not whole.data[:, :3].any()
-    assert (whole.diff[:, 3:] == 6).all()
-    whole.reshape((20, 8, 9, 9))
-    assert whole.data.shape == (20, 8, 9, 9)
-    with pytest.raises(ShapeError, match="channel slice of shape"):
-        _ = part.data
-    part.reshape((20, 5, 9, 9))
-    part.data[...] = 3
-    assert (whole.data[:, 3:] == 3).all()
 
 
 def test_key_says_whether_data_may_have_changed():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,7 @@ def test_as_caffe(name):
         assert_norm(_gradient(net, key), summary, f"gradient of {key}")
     doubtful = {key: _samples(net, gradients, key) for key in gradients}
     doubtful = {key: x for key, x in doubtful.items() if _off(x, net, gradients, key)}
-    if doubtful:
+    if doubtful and not _rounds_as_the_recorder():
         _widen_by_rounding(net, gradients, doubtful)
     left = {key: _off(x, net, gradients, key) for key, x in doubtful.items()}
     assert not any(left.values()), f"off, in units of the tolerance: {left}"
@@ -70,14 +72,23 @@ def _off(samples, net, gradients, key):
     return off if off > 1 else 0
 
 
+def _rounds_as_the_recorder():
+    """Whether this CPU has the instructions of the one that recorded Caffe.
+
+    There the fixed tolerance holds and nothing is widened.
+    """
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and " avx512f" in flags.read_text(encoding="utf-8")
+
+
 def _widen_by_rounding(net, gradients, ranges):
     """Widen the ranges by what rounding alone does to these gradients.
 
     Max pooling and ReLU are discontinuous: where the two largest of a window differ
     by 1e-6, or an input of ReLU is that small, rounding (so the instruction set)
     says who gets the gradient.  GoogLeNet at batch 2 has a handful of such places;
-    its gradients in float64 are as far from Caffe's as those in float32 are.  So
-    where samples lie outside the tolerance, the net is run again with its input
+    its gradients in float64 are as far from Caffe's as those in float32 are.  So,
+    on CPUs without AVX-512, where samples lie outside the tolerance, the net is run again with its input
     changed by a millionth, and Caffe's must lie among the results.
     """
     data = net.blobs["data"].data

@@ -47,7 +47,9 @@ def test_layers_take_the_nets_phase_unless_they_have_their_own():
 
 
 def test_automatic_tops_are_no_outputs():
-    net = make_net(DATA + fc("f", "data") + layer("loss", "SoftmaxWithLoss", "f label", ""))
+    net = make_net(
+        DATA + fc("f", "data") + layer("loss", "SoftmaxWithLoss", "f label", "")
+    )
     assert net.output_names == []
     assert net.top_names[2] == ["(automatic) loss/0"]
     assert net.loss_weights["(automatic) loss/0"] == 1
@@ -134,5 +136,7 @@ def test_parameters_in_the_net_are_taken():
 def test_parameters_in_the_net_must_fit():
     param = make_net(SMALL).to_proto()
     param.layer[3].inner_product_param.num_output = 7
-    with pytest.raises(WeightsError, match=r"layer f, parameter 0: the net has \(7, 256"):
+    with pytest.raises(
+        WeightsError, match=r"layer f, parameter 0: the net has \(7, 256"
+    ):
         make_net(param)

@@ -53,9 +53,7 @@ def test_unknown_bottom():
     ids=["another's", "not at its own place", "twice"],
 )
 def test_a_top_has_one_maker(bottoms, tops):
-    param = LayerParameter(
-        name="x", type="T", bottom=bottoms.split(), top=tops.split()
-    )
+    param = LayerParameter(name="x", type="T", bottom=bottoms.split(), top=tops.split())
     with pytest.raises(GraphError) as caught:
         connect(param, {"a": 0, "b": 0}, {"a", "b"})
     assert 'layer "x" (T): top blob "' in str(caught.value)
@@ -93,9 +91,7 @@ def test_frozen_layers_below_the_lowest_learner_skip_backward():
 
 
 def test_frozen_layers_above_a_learner_pass_gradients_on():
-    text = (
-        DATA + conv("c", "data") + fc("f", "c", body=FROZEN) + loss("l", "f label")
-    )
+    text = DATA + conv("c", "data") + fc("f", "c", body=FROZEN) + loss("l", "f label")
     net = make_net(text)
     assert plan(net) == {"c": "n", "f": "y", "l": "yn"}
     assert net.layers[2].param_propagate_down == [False, False]
@@ -256,7 +252,9 @@ def test_force_backward_of_a_net_with_scores():
     fill_inputs(net)
     net.forward_backward()
     with_scores = net.blobs["data"].diff.copy()
-    plain = make_net("force_backward: true" + DATA + fc("f", "data") + loss("l", "f label"))
+    plain = make_net(
+        "force_backward: true" + DATA + fc("f", "data") + loss("l", "f label")
+    )
     fill_inputs(plain)
     plain.forward_backward()
     np.testing.assert_array_equal(with_scores, plain.blobs["data"].diff)

@@ -168,7 +168,11 @@ PERMISSIVE = "share_mode: PERMISSIVE"
 
 
 def test_permissive_sharing_needs_the_same_count():
-    text = TWO + fc("a", "x", 3, named("w")) + fc("c", "a", 5, named("w", first=PERMISSIVE))
+    text = (
+        TWO
+        + fc("a", "x", 3, named("w"))
+        + fc("c", "a", 5, named("w", first=PERMISSIVE))
+    )
     with pytest.raises(GraphError, match="the same count"):
         make_net(text)
 
@@ -178,7 +182,13 @@ def autoencoder():
     return (
         DATA
         + conv("c", "data", "num_output: 16 kernel_size: 1", named("w"))
-        + layer("p", "Pooling", "c", None, "pooling_param { pool: AVE global_pooling: true }")
+        + layer(
+            "p",
+            "Pooling",
+            "c",
+            None,
+            "pooling_param { pool: AVE global_pooling: true }",
+        )
         + fc("f", "p", 3, named("w", first=PERMISSIVE))
         + loss("l", "f label")
     )

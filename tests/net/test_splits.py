@@ -75,9 +75,7 @@ def test_each_writer_in_place_is_a_maker_of_its_own():
 
 def test_a_blob_read_before_it_is_changed_in_place_cannot_be():
     """Caffe refuses too: the change would reach the other reader or not."""
-    text = (
-        DATA + conv("c", "data") + fc("a", "c") + layer("r", "ReLU", "c", "c")
-    )
+    text = DATA + conv("c", "data") + fc("a", "c") + layer("r", "ReLU", "c", "c")
     with pytest.raises(GraphError, match='top blob "c" is made by another layer'):
         make_net(text)
 
@@ -100,7 +98,9 @@ def test_a_loss_nobody_else_reads_keeps_its_weight():
 def test_a_loss_is_counted_once_and_its_readers_gradient_is_added():
     body = "loss_weight: 0.5"
     plain = DATA + fc("f", "data") + loss("l", "f label", body)
-    read = plain + layer("p", "Power", "l", None, "power_param { scale: 3 } loss_weight: 2")
+    read = plain + layer(
+        "p", "Power", "l", None, "power_param { scale: 3 } loss_weight: 2"
+    )
     one, both = make_net(plain), make_net(read)
     for net in (one, both):
         fill_inputs(net)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import enum
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -20,8 +19,11 @@ from poseidon_caffe.backend.cpu.dnnl_library import (
     Arg,
     ExecArg,
     Library,
+    Owned,
     Prop,
     Query,
+    c_argument,
+    dims,
     open_library,
 )
 from poseidon_caffe.errors import BackendError
@@ -41,38 +43,13 @@ __all__ = [
     "load",
 ]
 
-_MAX_NDIMS = 12
 _OK, _UNIMPLEMENTED = 0, 3
 _DTYPES = {"float32": 3, "int32": 4, "int8": 5, "uint8": 6}
 _TAG_ANY = 1
 ANY = "any"
-_C_TYPES: tuple[tuple[type, Callable[[Any], object]], ...] = (
-    (float, ctypes.c_float),
-    (enum.IntEnum, ctypes.c_int),
-    (np.integer, lambda value: ctypes.c_int64(int(value))),
-)
 
 
-def _dims(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
-    return (ctypes.c_int64 * _MAX_NDIMS)(*values)
-
-
-class _Owned:
-    """A library object that is destroyed with its Python owner."""
-
-    __slots__ = ("_destroy", "handle")
-
-    def __init__(self, handle: int | None, destroy: object) -> None:
-        self.handle = handle
-        self._destroy = destroy
-
-    def __del__(self) -> None:
-        if self.handle and callable(self._destroy):
-            self._destroy(self.handle)
-            self.handle = None
-
-
-class Desc(_Owned):
+class Desc(Owned):
     """A memory descriptor; ``size_bytes`` is what its memory takes."""
 
     __slots__ = ("size_bytes",)
@@ -82,13 +59,13 @@ class Desc(_Owned):
         self.size_bytes = int(library.lib.dnnl_memory_desc_get_size(handle))
 
 
-class Attr(_Owned):
+class Attr(Owned):
     """Primitive attributes: user scratchpad, optional post-operations."""
 
     __slots__ = ()
 
 
-class PrimitiveDesc(_Owned):
+class PrimitiveDesc(Owned):
     """A primitive descriptor: an implementation chosen for given shapes."""
 
     __slots__ = ("library",)
@@ -117,7 +94,7 @@ class PrimitiveDesc(_Owned):
         return (text.value or b"").decode()
 
 
-class Memory(_Owned):
+class Memory(Owned):
     """An operand: a descriptor and a pointer that may change between calls."""
 
     __slots__ = ("_library", "array")
@@ -143,7 +120,7 @@ class Memory(_Owned):
         self.array = array
 
 
-class Primitive(_Owned):
+class Primitive(Owned):
     """A compiled operation with its operands, ready to run."""
 
     __slots__ = ("_args", "_count", "_library", "_memories", "_scratch_bytes")
@@ -199,7 +176,7 @@ class Dnnl:
             lib.dnnl_stream_create(ctypes.byref(self.stream), self.engine, 1), "stream"
         )
         self.execute = lib.dnnl_primitive_execute
-        self._scratch = np.empty(0, np.uint8)
+        self._local = threading.local()
         self._plain_attr = self.attr()
 
     def check(self, status: int, what: str) -> None:
@@ -220,12 +197,13 @@ class Dnnl:
             self.lib.omp_set_num_threads(threads)
 
     def scratchpad(self, size_bytes: int) -> Array:
-        """Working memory shared by all primitives (they run one at a time)."""
-        if self._scratch.size < size_bytes:
+        """Working memory of the calling thread, whose primitives run one at a time."""
+        scratch: Array | None = getattr(self._local, "scratch", None)
+        if scratch is None or scratch.size < size_bytes:
             raw = np.empty(size_bytes + 64, np.uint8)
             start = -raw.__array_interface__["data"][0] % 64
-            self._scratch = raw[start : start + size_bytes]
-        return self._scratch
+            self._local.scratch = scratch = raw[start : start + size_bytes]
+        return scratch
 
     def desc(
         self,
@@ -238,11 +216,11 @@ class Dnnl:
         kind = _DTYPES[dtype]
         if isinstance(strides, str):
             status = self.lib.dnnl_memory_desc_create_with_tag(
-                ctypes.byref(handle), len(shape), _dims(shape), kind, _TAG_ANY
+                ctypes.byref(handle), len(shape), dims(shape), kind, _TAG_ANY
             )
         else:
             status = self.lib.dnnl_memory_desc_create_with_strides(
-                ctypes.byref(handle), len(shape), _dims(shape), kind, _dims(strides)
+                ctypes.byref(handle), len(shape), dims(shape), kind, dims(strides)
             )
         self.check(status, f"descriptor of shape {shape}")
         return Desc(handle.value, self)
@@ -308,7 +286,7 @@ class Dnnl:
         status = function(
             ctypes.byref(handle),
             self.engine,
-            *(_c_argument(a) for a in args),
+            *(c_argument(a) for a in args),
             ctypes.c_void_p(attr.handle),
         )
         self.check(status, kind)
@@ -369,23 +347,16 @@ class Dnnl:
             b"T" if trans_a else b"N",
             b"T" if trans_b else b"N",
             m, n, k, alpha,
-            a.__array_interface__["data"][0], a.strides[0] // a.itemsize,
-            b.__array_interface__["data"][0], b.strides[0] // b.itemsize,
+            a.__array_interface__["data"][0], _row_step(a),
+            b.__array_interface__["data"][0], _row_step(b),
             beta, c.__array_interface__["data"][0], n,
         )  # fmt: skip
         self.check(status, "sgemm")
 
 
-def _c_argument(value: object) -> object:
-    """A value as the C functions want it; None (NULL) and plain ints stay."""
-    if isinstance(value, _Owned):
-        return ctypes.c_void_p(value.handle)
-    if isinstance(value, tuple):
-        return _dims(value)
-    for kind, c_type in _C_TYPES:
-        if isinstance(value, kind):
-            return c_type(value)
-    return value
+def _row_step(matrix: Array) -> int:
+    """Elements from row to row; NumPy's stride of a single row means nothing."""
+    return max(matrix.strides[0] // matrix.itemsize, matrix.shape[1])
 
 
 @lru_cache(maxsize=1)

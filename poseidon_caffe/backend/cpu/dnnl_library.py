@@ -10,15 +10,36 @@ import ctypes
 import enum
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from poseidon_caffe.errors import BackendError
 
-__all__ = ["Alg", "Arg", "ExecArg", "Library", "Prop", "Query", "open_library"]
+__all__ = [
+    "Alg",
+    "Arg",
+    "ExecArg",
+    "Library",
+    "Owned",
+    "Prop",
+    "Query",
+    "c_argument",
+    "dims",
+    "open_library",
+]
 
 _LIBRARY_ENV = "POSEIDON_DNNL_LIBRARY"
 _MIN_VERSION = (3, 0)
+_MAX_NDIMS = 12
+_C_TYPES: tuple[tuple[type, Callable[[Any], object]], ...] = (
+    (float, ctypes.c_float),
+    (enum.IntEnum, ctypes.c_int),
+    (np.integer, lambda value: ctypes.c_int64(int(value))),
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +132,38 @@ class ExecArg(ctypes.Structure):
     _fields_ = (("arg", ctypes.c_int), ("memory", ctypes.c_void_p))
 
 
+class Owned:
+    """A library object that is destroyed with its Python owner."""
+
+    __slots__ = ("_destroy", "handle")
+
+    def __init__(self, handle: int | None, destroy: object) -> None:
+        self.handle = handle
+        self._destroy = destroy
+
+    def __del__(self) -> None:
+        if self.handle and callable(self._destroy):
+            self._destroy(self.handle)
+            self.handle = None
+
+
+def dims(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+    """Axis lengths as the C functions take them."""
+    return (ctypes.c_int64 * _MAX_NDIMS)(*values)
+
+
+def c_argument(value: object) -> object:
+    """A value as the C functions want it; None (NULL) and plain ints stay."""
+    if isinstance(value, Owned):
+        return ctypes.c_void_p(value.handle)
+    if isinstance(value, tuple):
+        return dims(value)
+    for kind, c_type in _C_TYPES:
+        if isinstance(value, kind):
+            return c_type(value)
+    return value
+
+
 def _declare(lib: ctypes.CDLL) -> None:
     """Types for the functions whose arguments ctypes would guess wrongly."""
     pointer, i64, f32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -173,6 +226,15 @@ def _candidates() -> list[Path | str]:
     return [path for path in found if Path(path).exists()] + ["libdnnl.so.3"]
 
 
+def _open(path: Path | str) -> Library:
+    lib = ctypes.CDLL(str(path))
+    version = _version(lib)
+    if version[:2] < _MIN_VERSION:
+        raise OSError(f"version {version} is older than {_MIN_VERSION}")
+    _declare(lib)
+    return Library(lib, str(path), version)
+
+
 def open_library() -> Library:
     """The newest oneDNN at hand; ``POSEIDON_DNNL_LIBRARY`` overrides.
 
@@ -180,24 +242,17 @@ def open_library() -> Library:
         BackendError: none can be loaded; says what was tried.
     """
     tried: list[str] = []
-    best: Library | None = None
+    found: list[Library] = []
     for path in _candidates():
         try:
-            lib = ctypes.CDLL(str(path))
-            version = _version(lib)
-            _declare(lib)
+            found.append(_open(path))
         except (OSError, AttributeError) as error:
             tried.append(f"{path}: {error}")
-            continue
-        if version[:2] < _MIN_VERSION:
-            tried.append(f"{path}: version {version} is older than {_MIN_VERSION}")
-        elif best is None or version > best.version:
-            best = Library(lib, str(path), version)
-    if best is None:
+    if not found:
         msg = (
             "no oneDNN library (libdnnl.so.3) can be loaded, so kernels would run on "
             "NumPy: pip install onednn-cpu-gomp, and libgomp1 from the system; tried "
             + "; ".join(tried)
         )
         raise BackendError(msg)
-    return best
+    return max(found, key=lambda library: library.version)
