@@ -41,7 +41,7 @@ def test_every_pool_is_told():
 @pytest.mark.parametrize(
     ("preset", "spins"),
     [
-        ({}, "1000"),
+        ({}, "20000"),
         ({"GOMP_SPINCOUNT": "5"}, "5"),
         ({"OMP_WAIT_POLICY": "active"}, None),
     ],

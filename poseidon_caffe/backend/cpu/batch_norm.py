@@ -134,19 +134,23 @@ class DnnlBatchNorm:
         in_place: bool = False,
     ) -> None:
         """dx from dy; dscale and dshift are overwritten."""
+        if self._used_reference:
+            self._reference.backward(
+                x, dy, dx, mean, var, scale, dscale, dshift, in_place=in_place
+            )
+            return
         affine = self.geometry.affine and scale is not None
         kept = x
         if in_place and (affine or not self.geometry.use_stored):
             kept = self._kept if self._kept is not None else x
         slow = (
-            self._used_reference
-            or self.geometry.relu
+            self.geometry.relu
             or not alike(kept, dy, dx)
             or (affine and (dscale is None or dshift is None))
         )
         if slow:
             self._reference.backward(
-                x, dy, dx, mean, var, scale, dscale, dshift, in_place=in_place
+                kept, dy, dx, mean, var, scale, dscale, dshift, in_place=False
             )
             return
         run = self._backward_for(kept, affine=affine)

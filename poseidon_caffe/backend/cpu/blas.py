@@ -68,7 +68,7 @@ class CpuBlas(ReferenceBlas):
         self, x: Array, w: Array, b: Array | None, y: Array, *, transpose: bool = False
     ) -> None:
         """y (M, N) = x (M, K) w^T + b; w is (N, K), or (K, N) if ``transpose``."""
-        if not _plain(x, w, y):
+        if not _plain(x, w, y) or (b is not None and not _plain(b)):
             super().inner_product(x, w, b, y, transpose=transpose)
             return
         (m, k), n = x.shape, y.shape[1]

@@ -356,7 +356,7 @@ class Dnnl:
 
 def _row_step(matrix: Array) -> int:
     """Elements from row to row; NumPy's stride of a single row means nothing."""
-    return max(matrix.strides[0] // matrix.itemsize, matrix.shape[1])
+    return int(max(matrix.strides[0] // matrix.itemsize, matrix.shape[1]))
 
 
 @lru_cache(maxsize=1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
 
+from poseidon_caffe.backend.blob import empty_array
 from poseidon_caffe.types import Array, Shape
 
-__all__ = ["alike", "dense", "describable", "supported"]
+__all__ = ["alike", "dense", "describable", "empty_laid", "order_of", "supported"]
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -57,6 +59,20 @@ def _same_order(a: Array, b: Array) -> bool:
     return all(
         s == t or n == 1 for n, s, t in zip(a.shape, a.strides, b.strides, strict=True)
     )
+
+
+def order_of(array: Array) -> Shape:
+    """The strides in bytes, 0 for axes of length 1, whose stride means nothing."""
+    return tuple(
+        0 if n == 1 else step
+        for n, step in zip(array.shape, array.strides, strict=True)
+    )
+
+
+def empty_laid(shape: Shape, order: Shape) -> Array:
+    """An uninitialised float32 array that lies as a dense one of that `order_of`."""
+    raw = empty_array(math.prod(shape))
+    return np.lib.stride_tricks.as_strided(raw, shape, order)
 
 
 def describable(*arrays: Array) -> bool:

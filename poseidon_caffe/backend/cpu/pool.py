@@ -9,7 +9,7 @@ import numpy as np
 
 from poseidon_caffe.backend.blob import empty_array
 from poseidon_caffe.backend.cpu.dnnl import Alg, Arg, Desc, Dnnl, Primitive, Prop, Query
-from poseidon_caffe.backend.cpu.layout import supported
+from poseidon_caffe.backend.cpu.layout import empty_laid, order_of, supported
 from poseidon_caffe.backend.geometry import PoolGeometry
 from poseidon_caffe.backend.reference.pool import ReferencePool
 from poseidon_caffe.types import Array, Shape
@@ -19,9 +19,13 @@ __all__ = ["DnnlPool"]
 
 @dataclass
 class _Plan:
+    """Both primitives for one layout of x and y (`order_of`)."""
+
     forward: Primitive
     backward: Primitive
     workspace: Array | None
+    x_order: Shape
+    y_order: Shape
 
 
 def _edge_factor(size: int, out: int, kernel: int, stride: int, pad: int) -> float:
@@ -42,6 +46,7 @@ class DnnlPool:
         self._dnnl = dnnl
         self._reference = ReferencePool(geometry)
         self._used_reference = False
+        self._last: _Plan | None = None
         self._plans: dict[tuple[Shape, Shape], _Plan] = {}
         axes = list(
             zip(g.x_shape[2:], g.y_shape[2:], g.kernel, g.stride, g.pad, strict=True)
@@ -74,10 +79,13 @@ class DnnlPool:
             kept = desc.desc(Query.WORKSPACE)
             forward[Arg.WORKSPACE] = backward[Arg.WORKSPACE] = kept
             workspace = empty_array(kept.size_bytes, np.uint8)
-        return _Plan(Primitive(desc, forward), Primitive(back, backward), workspace)
+        return _Plan(
+            Primitive(desc, forward), Primitive(back, backward), workspace,
+            order_of(x), order_of(y),
+        )  # fmt: skip
 
     def _plan(self, x: Array, y: Array) -> _Plan:
-        layout = (x.strides, y.strides)
+        layout = (order_of(x), order_of(y))
         plan = self._plans.get(layout)
         if plan is None:
             plan = self._plans[layout] = self._make(x, y)
@@ -98,7 +106,7 @@ class DnnlPool:
         if self._used_reference:
             self._reference.forward(x, y, mask, rng)
             return
-        plan = self._plan(x, y)
+        self._last = plan = self._plan(x, y)
         if plan.workspace is None:
             plan.forward(x, y)
             self._scale_edges(y)
@@ -107,13 +115,17 @@ class DnnlPool:
 
     def backward(self, dy: Array, dx: Array, mask: Array | None = None) -> None:
         """dx = gradient by what the last forward chose."""
-        if self._used_reference or not self._possible(dx, dy, mask):
+        if self._used_reference or self._last is None:
             self._reference.backward(dy, dx, mask)
-            return
+        elif self._last.workspace is not None:
+            self._backward_max(self._last, self._last.workspace, dy, dx)
+        elif self._possible(dx, dy, mask):
+            self._backward_average(dy, dx)
+        else:
+            self._reference.backward(dy, dx, mask)
+
+    def _backward_average(self, dy: Array, dx: Array) -> None:
         plan = self._plan(dx, dy)
-        if plan.workspace is not None:
-            plan.backward(dy, dx, plan.workspace)
-            return
         if self._edges != (1.0, 1.0):
             if self._scaled is None or self._scaled.strides != dy.strides:
                 self._scaled = np.empty_like(dy)
@@ -121,3 +133,15 @@ class DnnlPool:
             self._scale_edges(self._scaled)
             dy = self._scaled
         plan.backward(dy, dx)
+
+    def _backward_max(self, plan: _Plan, winners: Array, dy: Array, dx: Array) -> None:
+        """By the last forward's winners; the gradients may be laid out otherwise."""
+        top, bottom = dy, dx
+        if order_of(dy) != plan.y_order:
+            top = empty_laid(dy.shape, plan.y_order)
+            np.copyto(top, dy)
+        if order_of(dx) != plan.x_order:
+            bottom = empty_laid(dx.shape, plan.x_order)
+        plan.backward(top, bottom, winners)
+        if bottom is not dx:
+            np.copyto(dx, bottom)

@@ -85,9 +85,7 @@ def test_shapes_of_published_nets(ops, rng, name):
         np.testing.assert_array_equal(a, c)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     batch=st.integers(1, 3),
     group=st.sampled_from([1, 1, 1, 2, 4]),

@@ -69,7 +69,9 @@ def test_sum(dnnl, rng):
     scales, flat = [1.0, -2.0, 0.5, 0.0, 3.0], dnnl.desc((100,), (1,))
     out = np.empty(100, np.float32)
     dnnl.sum(flat, scales, [flat] * 5)(*arrays, out)
-    assert_near(out, sum(s * a.astype(float) for s, a in zip(scales, arrays, strict=True)))
+    assert_near(
+        out, sum(s * a.astype(float) for s, a in zip(scales, arrays, strict=True))
+    )
 
 
 def test_what_cannot_be_is_refused(dnnl):

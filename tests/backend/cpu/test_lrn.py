@@ -5,6 +5,7 @@ import pytest
 
 from poseidon_caffe.backend.geometry import LrnGeometry
 from poseidon_caffe.backend.reference import ReferenceOps
+from poseidon_caffe.errors import BackendError
 from tests.backend.cpu.conftest import assert_near, inside, stored, unset
 
 # x_shape, size, alpha, beta, k, across channels
@@ -86,13 +87,29 @@ def test_kernels_keep_their_workspaces_apart(ops, rng):
         assert_near(dx, expected(g, x, dy)[1], 2)
 
 
-def test_arrays_of_different_orders(ops, rng):
-    g = LrnGeometry(*CASES["strong"])
+@pytest.mark.parametrize("name", ["strong", "cifar within"])
+def test_gradients_may_lie_otherwise_than_values(ops, rng, name):
+    g = LrnGeometry(*CASES[name])
     x, dy = values(g, rng)
-    y, dx = unset(g.x_shape, channels_last=False), unset(g.x_shape)
-    kernel = ops.lrn(g)
-    kernel.forward(stored(x), y)
-    kernel.backward(stored(x), y, stored(dy, channels_last=False), dx)
     want = expected(g, x, dy)
-    assert_near(y, want[0], 2)
-    assert_near(dx, want[1], 2)
+
+    def plain(values):
+        return stored(values, channels_last=False)
+
+    kernel = ops.lrn(g)
+    for bottom in (stored, plain, inside):
+        for top in (stored, plain, inside):
+            y = top(np.full(g.x_shape, np.nan))
+            kernel.forward(bottom(x), y)
+            assert_near(y, want[0], 2)
+            for diff in (stored, plain, inside):
+                dx = top(np.full(g.x_shape, np.nan))
+                kernel.backward(bottom(x), y, diff(dy), dx)
+                assert_near(dx, want[1], 2)
+
+
+def test_backward_alone_is_refused(ops):
+    g = LrnGeometry(*CASES["strong"])
+    x = unset(g.x_shape)
+    with pytest.raises(BackendError, match="forward"):
+        ops.lrn(g).backward(x, x, x, x)

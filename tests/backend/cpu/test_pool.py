@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from poseidon_caffe.backend.geometry import PoolGeometry
 from poseidon_caffe.backend.reference import ReferenceOps
 from poseidon_caffe.backend.select import get_ops
+from poseidon_caffe.errors import BackendError
 from poseidon_caffe.layers.pooling import pooled_length
 from tests.backend.cpu.conftest import assert_near, inside, stored, unset
 
@@ -63,9 +64,7 @@ def test_shapes_of_published_nets(ops, name, method):
             assert_near(a, b)
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     method=st.sampled_from(["max", "ave"]),
     channels=st.sampled_from([1, 3, 8, 16, 20]),
@@ -145,6 +144,31 @@ def test_slices_of_wider_arrays(ops, method):
     # And back to dense arrays, whose winners the library remembers.
     for a, b in zip(computed(kernel, stored(x), stored(dy)), want, strict=True):
         assert_near(a, b)
+
+
+@pytest.mark.parametrize("method", ["max", "ave"])
+@pytest.mark.parametrize("name", ["inception", "googlenet ceil", "one channel"])
+def test_gradients_may_lie_otherwise_than_values(ops, name, method):
+    g = geometry(name, method)
+    x, dy = values(g)
+    want = expected(g, x, dy)[1]
+
+    def plain(values):
+        return stored(values, channels_last=False)
+
+    kernel = ops.pooling(g)
+    for forward in (stored, plain, inside):
+        kernel.forward(forward(x), forward(np.zeros(g.y_shape)))
+        for top in (stored, plain, inside):
+            for bottom in (stored, plain, inside):
+                kernel.backward(top(dy), dx := bottom(np.full(g.x_shape, np.nan)))
+                assert_near(dx, want)
+
+
+def test_backward_alone_is_refused(ops):
+    g = geometry("resnet", "max")
+    with pytest.raises(BackendError, match="forward"):
+        ops.pooling(g).backward(unset(g.y_shape), unset(g.x_shape))
 
 
 def test_a_mask_given_in_one_call_only(ops):
