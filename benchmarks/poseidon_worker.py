@@ -6,17 +6,17 @@ import sys
 
 from poseidon_caffe.cli.threads import prepare
 
-prepare(int(sys.argv[2]))  # As the command line does, before NumPy is loaded.
-
-from benchmarks.nets import find, sample, training_net
-from benchmarks.worker import serve
-from poseidon_caffe.backend.select import get_ops
-from poseidon_caffe.net.net import Net, NetOptions
-from poseidon_caffe.types import Phase
-
 
 def main() -> None:
     """Forward and full backward as ``poseidon train`` runs them."""
+    prepare(int(sys.argv[2]))
+    # NumPy and OpenMP load here, with the environment that the command line sets.
+    from benchmarks.nets import find, sample, training_net
+    from benchmarks.worker import serve
+    from poseidon_caffe.backend.select import get_ops
+    from poseidon_caffe.net.net import Net, NetOptions
+    from poseidon_caffe.types import Phase
+
     case = find(sys.argv[1])
     ops = get_ops("cpu", int(sys.argv[2]))
     if ops.note:

@@ -115,7 +115,7 @@ def main() -> None:
     say(f"{results['machine']}; {args.threads} threads, {args.rounds} rounds\n")
     cases = [nets.find(name) for name in args.cases]
     if "steps" not in args.skip:
-        say("forward + backward, ms: poseidon, torch plain, torch channels-last, ratio\n")
+        say(f"forward + backward, ms: {', '.join(PROGRAMS)}; ratio to the best torch\n")
         results["steps"] = []
         for case in cases:
             row = compare(case, args.rounds, args.threads)

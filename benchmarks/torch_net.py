@@ -76,9 +76,7 @@ class TorchNet(torch.nn.Module):
 
     def _innerproduct(self, layer: Any, blobs: Blobs) -> None:
         x = blobs[layer.bottom[0]]
-        linear = torch.nn.Linear(
-            x[0].numel(), layer.inner_product_param.num_output
-        )
+        linear = torch.nn.Linear(x[0].numel(), layer.inner_product_param.num_output)
         self._module(layer, torch.nn.Sequential(torch.nn.Flatten(), linear))
 
     def _batchnorm(self, layer: Any, blobs: Blobs) -> None:
@@ -94,26 +92,27 @@ class TorchNet(torch.nn.Module):
             layer, lambda x: pool(x, kernel, p.stride, p.pad, ceil_mode=ceil)
         )
 
-    def _relu(self, layer: Any, blobs: Blobs) -> None:  # noqa: ARG002
+    def _relu(self, layer: Any, blobs: Blobs) -> None:
         self._function(layer, lambda x: F.relu(x, inplace=True))
 
-    def _dropout(self, layer: Any, blobs: Blobs) -> None:  # noqa: ARG002
+    def _dropout(self, layer: Any, blobs: Blobs) -> None:
         ratio = layer.dropout_param.dropout_ratio
         self._function(layer, lambda x: F.dropout(x, ratio))
 
-    def _lrn(self, layer: Any, blobs: Blobs) -> None:  # noqa: ARG002
+    def _lrn(self, layer: Any, blobs: Blobs) -> None:
         p = layer.lrn_param
         self._function(
-            layer, lambda x: F.local_response_norm(x, p.local_size, p.alpha, p.beta, p.k)
+            layer,
+            lambda x: F.local_response_norm(x, p.local_size, p.alpha, p.beta, p.k),
         )
 
-    def _concat(self, layer: Any, blobs: Blobs) -> None:  # noqa: ARG002
+    def _concat(self, layer: Any, blobs: Blobs) -> None:
         self._function(layer, lambda *xs: torch.cat(xs, 1))
 
-    def _eltwise(self, layer: Any, blobs: Blobs) -> None:  # noqa: ARG002
+    def _eltwise(self, layer: Any, blobs: Blobs) -> None:
         self._function(layer, lambda x, y: x + y)
 
-    def _softmaxwithloss(self, layer: Any, blobs: Blobs) -> None:  # noqa: ARG002
+    def _softmaxwithloss(self, layer: Any, blobs: Blobs) -> None:
         self._function(layer, F.cross_entropy)
         weight = layer.loss_weight[0] if layer.loss_weight else 1.0
         self._losses.append((layer.top[0], float(weight)))

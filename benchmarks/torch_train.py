@@ -21,9 +21,7 @@ def main() -> None:
     names = next(layer.top for layer in param.layer if layer.type == "Input")
     inputs = {names[0]: images, names[1]: labels}
     net = TorchNet(param, inputs, channels_last=channels_last)
-    rule = torch.optim.SGD(
-        net.parameters(), lr=1e-6, momentum=0.9, weight_decay=0.0005
-    )
+    rule = torch.optim.SGD(net.parameters(), lr=1e-6, momentum=0.9, weight_decay=0.0005)
     for _ in range(6):
         rule.zero_grad()
         loss = net(inputs)

@@ -87,7 +87,7 @@ def _run(command: list[str], env: dict[str, str]) -> tuple[str, float]:
 
 def measure(case: nets.Case, threads: int, malloc: dict[str, str]) -> dict[str, Any]:
     """Speed of ``poseidon train`` as a share of forward and backward alone; memory."""
-    from benchmarks.run import Worker  # noqa: PLC0415 - run imports this module
+    from benchmarks.run import Worker
 
     WORK.mkdir(parents=True, exist_ok=True)
     worker = Worker("poseidon", case, threads)

@@ -12,7 +12,13 @@ from poseidon_caffe.errors import SolverError
 from poseidon_caffe.net.net import Net, NetOptions
 from poseidon_caffe.schema.messages import NetState
 from poseidon_caffe.schema.upgrade import read_net, upgrade_net
-from poseidon_caffe.solver.events import DataRestarted, Event, NetBuilt, NetCreating, Noted
+from poseidon_caffe.solver.events import (
+    DataRestarted,
+    Event,
+    NetBuilt,
+    NetCreating,
+    Noted,
+)
 from poseidon_caffe.solver.options import SolverOptions
 from poseidon_caffe.types import Phase, Shard
 

@@ -88,8 +88,8 @@ def _widen_by_rounding(net, gradients, ranges):
     by 1e-6, or an input of ReLU is that small, rounding (so the instruction set)
     says who gets the gradient.  GoogLeNet at batch 2 has a handful of such places;
     its gradients in float64 are as far from Caffe's as those in float32 are.  So,
-    on CPUs without AVX-512, where samples lie outside the tolerance, the net is run again with its input
-    changed by a millionth, and Caffe's must lie among the results.
+    on CPUs without AVX-512, where samples lie outside the tolerance, the net is run
+    again with its input changed by a millionth, and Caffe's must lie among the results.
     """
     data = net.blobs["data"].data
     original = data.copy()

@@ -67,7 +67,7 @@ def test_same_seed_same_parameters():
         assert not np.any(a.data) or a.data.tobytes() != c.data.tobytes()
 
 
-# -- what is refused ----------------------------------------------------------------------
+# -- what is refused ---------------------------------------------------------
 
 
 def test_unknown_types_list_the_known():
@@ -111,16 +111,16 @@ def test_shape_errors_name_layer_and_bottoms():
 def test_too_large_for_memory():
     shape = "shape { " + 6 * "dim: 900000 " + "}"
     text = layer("big", "Input", "", None, f"input_param {{ {shape} }}")
-    with pytest.raises(LayerError, match='layer "f" .*does not fit in memory'):
+    with pytest.raises(LayerError, match=r'layer "f" .*does not fit in memory'):
         make_net(text + fc("f", "big"))
 
 
 def test_errors_come_from_the_first_layer_that_is_wrong():
-    with pytest.raises(GraphError, match='layer "x"'):
+    with pytest.raises(GraphError, match=r'layer "x"'):
         make_net(DATA + layer("x", "ReLU", "nix") + layer("y", "Nonsense", "nix"))
 
 
-# -- parameters that stand in the net -------------------------------------------------------
+# -- parameters that stand in the net ----------------------------------------
 
 
 def test_parameters_in_the_net_are_taken():

@@ -113,7 +113,7 @@ def test_order_and_the_rest_are_kept_and_the_original_too():
 
 def test_include_and_exclude_exclude_each_other():
     rules = "include { phase: TRAIN } exclude { phase: TEST }"
-    with pytest.raises(GraphError, match='layer "x": give include rules or exclude'):
+    with pytest.raises(GraphError, match=r'layer "x": give include rules or exclude'):
         kept(rules, TRAIN)
 
 

@@ -26,7 +26,7 @@ def plan(net):
     }
 
 
-# -- wiring ----------------------------------------------------------------------
+# -- wiring ------------------------------------------------------------------
 
 
 def test_connect_consumes_bottoms_and_offers_tops():
@@ -70,7 +70,7 @@ def test_a_chain_in_place_is_one_blob():
     assert net.output_names == ["f", "label"]
 
 
-# -- who runs backward --------------------------------------------------------------
+# -- who runs backward -------------------------------------------------------
 
 
 def test_data_wants_no_gradient():
@@ -153,7 +153,7 @@ def test_a_loss_of_weight_zero_is_none():
     assert plan(make_net(text)) == {}
 
 
-# -- propagate_down -------------------------------------------------------------------
+# -- propagate_down ----------------------------------------------------------
 
 
 def test_propagate_down_false_stops_the_gradient():
@@ -210,11 +210,11 @@ def test_labels_cannot_be_asked_for_a_gradient():
     net = make_net(text + loss("l", "f label", "propagate_down: [true, true]"))
     fill_inputs(net)
     net.forward()
-    with pytest.raises(LayerError, match='"l".*label'):
+    with pytest.raises(LayerError, match=r'"l".*label'):
         net.backward()
 
 
-# -- force_backward -----------------------------------------------------------------------
+# -- force_backward ----------------------------------------------------------
 
 
 def test_force_backward_reaches_the_data_and_every_layer():
@@ -265,7 +265,7 @@ def test_force_backward_through_a_layer_without_a_gradient():
     net = make_net("force_backward: true" + DATA + layer("arg", "ArgMax", "data"))
     fill_inputs(net)
     net.forward()
-    with pytest.raises(LayerError, match='"arg".*cannot propagate gradients'):
+    with pytest.raises(LayerError, match=r'"arg".*cannot propagate gradients'):
         net.backward()
 
 

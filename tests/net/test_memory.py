@@ -23,7 +23,7 @@ from tests.net.support import (
 )
 from tests.net.test_fuse import NETS
 
-# -- placing -----------------------------------------------------------------------------
+# -- placing -----------------------------------------------------------------
 
 
 @st.composite
@@ -40,7 +40,9 @@ def all_lives(draw):
 def test_lives_that_meet_never_overlap(lives):
     offsets, total = place(lives)
     ends = [at + life.count for at, life in zip(offsets, lives, strict=True)]
-    assert all(0 <= at <= total and end <= total for at, end in zip(offsets, ends))
+    assert all(
+        0 <= at <= total and end <= total for at, end in zip(offsets, ends, strict=True)
+    )
     for i, j in itertools.combinations(range(len(lives)), 2):
         if lives[i].meets(lives[j]) and lives[i].count and lives[j].count:
             assert ends[i] <= offsets[j] or ends[j] <= offsets[i]
@@ -77,7 +79,7 @@ def test_extend():
     assert life == Life(9, 1, 7)
 
 
-# -- nets ----------------------------------------------------------------------------------
+# -- nets --------------------------------------------------------------------
 
 
 def held_bytes(net):

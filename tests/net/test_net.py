@@ -39,7 +39,7 @@ def ready(text=SMALL, **options):
     return net
 
 
-# -- forward and backward ----------------------------------------------------------------
+# -- forward and backward ----------------------------------------------------
 
 
 def test_the_loss_is_the_weighted_sum():
@@ -118,7 +118,7 @@ def test_numpy_computes_the_same():
         )
 
 
-# -- reshape -----------------------------------------------------------------------------
+# -- reshape -----------------------------------------------------------------
 
 
 def with_inputs(text, batch, size):
@@ -173,10 +173,10 @@ def test_reshape_spreads_without_running():
 def test_a_shape_that_does_not_fit_names_the_layer():
     net = ready()
     net.blobs["data"].reshape((4, 3, 9, 9))
-    with pytest.raises(ShapeError, match='layer "f".*256'):
+    with pytest.raises(ShapeError, match=r'layer "f".*256'):
         net.forward()
     net.blobs["data"].reshape((4, 2, 8, 8))
-    with pytest.raises(ShapeError, match='layer "c".*channels'):
+    with pytest.raises(ShapeError, match=r'layer "c".*channels'):
         net.forward()
 
 
@@ -191,7 +191,7 @@ def test_it_recovers_from_a_bad_shape():
     assert net.forward() == before
 
 
-# -- numbers that are none --------------------------------------------------------------------
+# -- numbers that are none ---------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -228,7 +228,7 @@ def test_a_blob_that_overflows_is_named(mode):
     assert net.first_non_finite() == "blob c (top of layer c, Convolution)"
 
 
-# -- state ------------------------------------------------------------------------------------
+# -- state -------------------------------------------------------------------
 
 RANDOM = (
     DATA
@@ -276,7 +276,7 @@ def test_close_reaches_every_layer_and_may_come_twice():
     assert closed == 2 * net.layer_names
 
 
-# -- options --------------------------------------------------------------------------------
+# -- options -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)

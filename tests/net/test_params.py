@@ -44,7 +44,7 @@ def siamese(first="", second=""):
     )
 
 
-# -- what counts as a parameter --------------------------------------------------------
+# -- what counts as a parameter ----------------------------------------------
 
 
 def test_names_and_order_are_caffes():
@@ -73,7 +73,7 @@ def test_multipliers_default_to_one_and_statistics_are_not_learned():
 
 
 def test_more_specs_than_parameters():
-    with pytest.raises(GraphError, match='"f".*3 param specs but only 2 parameters'):
+    with pytest.raises(GraphError, match=r'"f".*3 param specs but only 2 parameters'):
         make_net(DATA + fc("f", "data", body="param { } param { } param { }"))
 
 
@@ -94,7 +94,7 @@ def test_gradients_as_factors_are_offered_by_inner_products():
     assert net.slots[1].factors() is None
 
 
-# -- sharing ------------------------------------------------------------------------------
+# -- sharing -----------------------------------------------------------------
 
 
 def test_shared_parameters_are_one():
@@ -149,7 +149,7 @@ def test_multipliers_of_sharers_must_agree(what):
 
 def test_a_third_sharer_must_agree_with_what_the_second_set():
     text = siamese("", "lr_mult: 3") + fc("d", "y", 3, named("w", first="lr_mult: 4"))
-    with pytest.raises(GraphError, match='"d".*lr_mult 4'):
+    with pytest.raises(GraphError, match=r'"d".*lr_mult 4'):
         make_net(text)
 
 
@@ -165,6 +165,7 @@ def test_shapes_must_agree_unless_permissive():
 
 
 PERMISSIVE = "share_mode: PERMISSIVE"
+ONE_BY_ONE = "kernel_size: 1 bias_term: false"
 
 
 def test_permissive_sharing_needs_the_same_count():
@@ -217,8 +218,8 @@ def test_a_convolution_that_shares_permissively_sees_new_weights():
     """Its kernel keeps packed weights, which another blob's update must outdate."""
     text = (
         DATA
-        + conv("a", "data", "num_output: 16 kernel_size: 1 bias_term: false", named("w"))
-        + conv("b", "a", "num_output: 3 kernel_size: 1 bias_term: false",
+        + conv("a", "data", f"num_output: 16 {ONE_BY_ONE}", named("w"))
+        + conv("b", "a", f"num_output: 3 {ONE_BY_ONE}",
                named("w", first=PERMISSIVE))
     )  # fmt: skip
     net = make_net(text, phase=Phase.TEST)

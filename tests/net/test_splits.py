@@ -76,7 +76,7 @@ def test_each_writer_in_place_is_a_maker_of_its_own():
 def test_a_blob_read_before_it_is_changed_in_place_cannot_be():
     """Caffe refuses too: the change would reach the other reader or not."""
     text = DATA + conv("c", "data") + fc("a", "c") + layer("r", "ReLU", "c", "c")
-    with pytest.raises(GraphError, match='top blob "c" is made by another layer'):
+    with pytest.raises(GraphError, match=r'top blob "c" is made by another layer'):
         make_net(text)
 
 

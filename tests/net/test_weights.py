@@ -51,7 +51,7 @@ def stored(net, **kinds):
     return out
 
 
-# -- round trips ------------------------------------------------------------------------
+# -- round trips -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -125,7 +125,7 @@ def test_an_unwritable_place_leaves_the_old_file(tmp_path, ending):
     assert list(tmp_path.iterdir()) == []
 
 
-# -- by name ------------------------------------------------------------------------------
+# -- by name -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -206,7 +206,7 @@ def test_hdf5_without_a_shared_parameter_fills_its_owner(tmp_path):
         apart.copy_trained_from(tmp_path / "m.h5")
 
 
-# -- files of other ages and kinds -----------------------------------------------------------
+# -- files of other ages and kinds -------------------------------------------
 
 
 def legacy(array):
@@ -289,7 +289,7 @@ def test_a_missing_file():
         make_net(SMALL).copy_trained_from("nowhere.caffemodel")
 
 
-# -- caches of what kernels made of the weights ---------------------------------------------
+# -- caches of what kernels made of the weights ------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)

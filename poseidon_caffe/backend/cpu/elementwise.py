@@ -140,7 +140,8 @@ class CpuElementwise(ReferenceElementwise):
 
     def first_bad(self, x: Array) -> int:
         """C-order index of the first NaN or infinity, -1 when all are finite."""
-        if dense(x) and np.isfinite(x.sum(dtype=np.float64)):
-            # A finite sum of float32 in double precision hides no NaN or infinity.
-            return -1
+        # A finite sum of float32 in double precision hides no NaN or infinity.
+        with np.errstate(invalid="ignore"):
+            if dense(x) and np.isfinite(x.sum(dtype=np.float64)):
+                return -1
         return super().first_bad(x)

@@ -98,9 +98,7 @@ def test_shapes_of_published_nets(ops, rng, name):
     extra=st.tuples(st.integers(0, 6), st.integers(0, 6)),
     seed=st.integers(0, 99),
 )
-def test_any_shape(  # noqa: PLR0913, PLR0917
-    batch, group, ins, outs, kernel, stride, pad, dilation, extra, seed
-):
+def test_any_shape(batch, group, ins, outs, kernel, stride, pad, dilation, extra, seed):
     ops = get_ops("cpu", 2)
     if ops.name != "cpu":
         pytest.skip(ops.note)
@@ -114,7 +112,7 @@ def test_any_shape(  # noqa: PLR0913, PLR0917
     assert_all_near(got, expected(g, x, w, b, dy), 2)
 
 
-# -- weights are packed once per change ----------------------------------------------------
+# -- weights are packed once per change --------------------------------------
 
 
 @pytest.mark.parametrize("name", ["vgg 3x3", "1x1", "groups of 4", "depthwise"])
@@ -168,7 +166,7 @@ def test_forward_and_backward_pack_apart(ops, rng):
     assert_all_near((y, dx), want[:2], 2)
 
 
-# -- gradients of weights -------------------------------------------------------------------
+# -- gradients of weights ----------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["vgg 3x3", "1x1", "depthwise", "lenet conv1"])
@@ -214,7 +212,7 @@ def test_without_a_bias(ops, rng):
     assert_near(dw, want[2], 2)
 
 
-# -- arrays that the library does not take ----------------------------------------------------
+# -- arrays that the library does not take -----------------------------------
 
 
 def test_slices_of_wider_arrays(ops, rng):
@@ -255,7 +253,7 @@ def test_double_precision(ops, rng):
         np.testing.assert_allclose(a, c, rtol=1e-10, atol=1e-10)
 
 
-# -- kernels beside each other ------------------------------------------------------------------
+# -- kernels beside each other -----------------------------------------------
 
 
 def test_kernels_in_turn_do_not_disturb_each_other(ops, rng):

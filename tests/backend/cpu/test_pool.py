@@ -75,9 +75,7 @@ def test_shapes_of_published_nets(ops, name, method):
     floor=st.booleans(),
     last=st.booleans(),
 )
-def test_any_window(  # noqa: PLR0913, PLR0917
-    method, channels, size, kernel, stride, pad, floor, last
-):
+def test_any_window(method, channels, size, kernel, stride, pad, floor, last):
     """Ceil rounding lets windows overstep: the mean divides by what is inside."""
     ops = get_ops("cpu", 2)
     if ops.name != "cpu":
