@@ -109,7 +109,7 @@ def test_any_shape(batch, group, ins, outs, kernel, stride, pad, dilation, extra
     )
     x, w, b, dy = values(g, np.random.default_rng(seed))
     got = computed(ops.convolution(g), g, stored(x), w, b, stored(dy))
-    assert_all_near(got, expected(g, x, w, b, dy), 2)
+    assert_all_near(got, expected(g, x, w, b, dy), 4)
 
 
 # -- weights are packed once per change --------------------------------------
