@@ -212,8 +212,17 @@ class ElementwiseOps(Protocol):
     def copy(self, src: Array, dst: Array) -> None:
         """dst[...] = src (layouts may differ; same shape, or same count in C order)."""
 
-    def add(self, srcs: Sequence[Array], dst: Array, coeffs: Sequence[float]) -> None:
-        """dst = sum coeffs[i] * srcs[i]; dst may be any of srcs."""
+    def add(
+        self,
+        srcs: Sequence[Array],
+        dst: Array,
+        coeffs: Sequence[float],
+        relu: float | None = None,
+    ) -> None:
+        """dst = sum coeffs[i] * srcs[i]; dst may be any of srcs.
+
+        With ``relu`` a ReLU of that negative slope follows in the same pass.
+        """
 
     def multiply(self, srcs: Sequence[Array], dst: Array) -> None:
         """dst = product of srcs; dst may be srcs[0]."""

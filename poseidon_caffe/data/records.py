@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from poseidon_caffe.data.alike import RecordTemplate
 from poseidon_caffe.data.batch import Batch
 from poseidon_caffe.data.datum import decode, parse_datum
 from poseidon_caffe.data.db import Database
@@ -65,7 +66,9 @@ class DatumSource:
             self._mode = ColorMode.GRAY
         elif transformer.settings.force_color or force_color:
             self._mode = ColorMode.COLOR
-        datum, image = decode_record(database, 0, database.record(0), self._mode)
+        first = database.record(0)
+        datum, image = decode_record(database, 0, first, self._mode)
+        self._template = RecordTemplate.of(first)
         self.encoded = bool(datum.encoded)
         try:
             self.image_shape: Shape = transformer.output_shape(image.shape)
@@ -85,16 +88,27 @@ class DatumSource:
         size = len(self._database)
         indices = [record % size for record in records]
         values = self._database.records(indices)
-        images: list[Array] = []
-        for place, (index, value) in enumerate(zip(indices, values, strict=True)):
-            datum, image = decode_record(self._database, index, value, self._mode)
-            images.append(image)
-            batch.label[place] = datum.label
+        images = self._images(indices, values, batch)
         try:
             batch.shape_data(self._transformer.output_shape(images[0].shape))
             self._transformer.apply(images, records, batch.data)
         except (DataError, ShapeError) as error:
             raise type(error)(f"{self._where(indices)}: {error}") from error
+
+    def _images(
+        self, indices: Sequence[int], values: Sequence[bytes], batch: Batch
+    ) -> Sequence[Array] | Array:
+        """The records' images; their labels go into the batch."""
+        together = self._template.split(values) if self._template else None
+        if together is not None:
+            pixels, batch.label[...] = together
+            return pixels
+        images: list[Array] = []
+        for place, (index, value) in enumerate(zip(indices, values, strict=True)):
+            datum, image = decode_record(self._database, index, value, self._mode)
+            images.append(image)
+            batch.label[place] = datum.label
+        return images
 
     def close(self) -> None:
         """Close the database."""

@@ -125,11 +125,13 @@ class Transformer:
             )
         return (channels, crop, crop) if crop else (channels, height, width)
 
-    def apply(self, images: Sequence[Array], records: range, out: Array) -> None:
+    def apply(
+        self, images: Sequence[Array] | Array, records: range, out: Array
+    ) -> None:
         """Transform ``images`` into ``out``.
 
         Args:
-            images: (C, H, W) arrays, uint8 or float32.
+            images: (C, H, W) arrays, uint8 or float32; or one array of them all.
             records: the global number of each, which decides what is drawn.
             out: float32 (N, C, h, w), overwritten; any strides.
 
@@ -138,14 +140,18 @@ class Transformer:
             DataError: an image becomes another shape than ``out`` has.
         """
         draw = self._draw(images, records)
-        if _stackable(images):
+        if isinstance(images, np.ndarray):
             self._apply_together(images, draw, out)
+        elif _stackable(images):
+            parts: Any = images  # contiguous arrays are bytes to join
+            pixels = np.frombuffer(b"".join(parts), np.uint8)
+            self._apply_together(pixels.reshape(-1, *images[0].shape), draw, out)
         else:
             for index, image in enumerate(images):
                 self._apply_one(index, image, draw, out[index])
 
     # -- what is random ----------------------------------------------------------
-    def _draw(self, images: Sequence[Array], records: range) -> _Draw:
+    def _draw(self, images: Sequence[Array] | Array, records: range) -> _Draw:
         mirror = rows = columns = None
         crop = self.settings.crop_size
         if self.settings.mirror:
@@ -160,24 +166,22 @@ class Transformer:
         return _Draw(mirror, rows, columns)
 
     # -- two ways to do the same -----------------------------------------------------
-    def _apply_together(self, images: Sequence[Array], draw: _Draw, out: Array) -> None:
+    def _apply_together(self, pixels: Array, draw: _Draw, out: Array) -> None:
         """All images of one shape in a few NumPy calls."""
-        target = self._check(images[0].shape, out.shape[1:])
-        parts: Any = images  # contiguous arrays are bytes to join
-        pixels = np.frombuffer(b"".join(parts), np.uint8)
-        pixels = pixels.reshape(-1, *images[0].shape)
+        shape = pixels.shape[1:]
+        target = self._check(shape, out.shape[1:])
         mean = self._mean
         if draw.rows is not None:
             side = (target[1], target[2])
             # Every place where a crop may lie, as views; then one place per record.
             places = sliding_window_view(pixels, side, axis=(2, 3))
-            each = np.arange(len(images))
+            each = np.arange(len(pixels))
             pixels = places[each, :, draw.rows, draw.columns]
             if mean is not None:
                 around = sliding_window_view(mean, side, axis=(1, 2))
                 mean = around[:, draw.rows, draw.columns]
         elif self.settings.crop_size:
-            window = self._window(images[0].shape, 0, draw)
+            window = self._window(shape, 0, draw)
             pixels = pixels[(slice(None), *window)]
             mean = None if mean is None else mean[window]
         self._subtract(pixels.swapaxes(0, 1), mean, out.swapaxes(0, 1))

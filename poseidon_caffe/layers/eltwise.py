@@ -69,8 +69,9 @@ class Eltwise(Layer):
         """Combine (and apply a fused ReLU)."""
         srcs, y = [blob.data for blob in bottom], top[0].data
         if self._operation == _SUM:
-            self.ops.add(srcs, y, self._coeffs)
-        elif self._operation == _PROD:
+            self.ops.add(srcs, y, self._coeffs, self.fused_relu)
+            return
+        if self._operation == _PROD:
             self.ops.multiply(srcs, y)
         else:
             assert self._winner is not None

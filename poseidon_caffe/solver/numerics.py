@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 from poseidon_caffe.errors import NumericsError
 from poseidon_caffe.net.net import Net
 
-__all__ = ["check_loss"]
+__all__ = ["bad_loss"]
 
 
-def check_loss(net: Net, loss: float, iteration: int, rate: float) -> None:
-    """Raise NumericsError, naming what went wrong first, unless ``loss`` is finite.
+def bad_loss(net: Net, loss: float, iteration: int, rate: float) -> NumericsError:
+    """The error for a loss that is not finite, naming what went wrong first.
 
     Args:
         net: the train net just after the pass that gave ``loss``.
@@ -19,8 +17,6 @@ def check_loss(net: Net, loss: float, iteration: int, rate: float) -> None:
         iteration: 0-based, for the message.
         rate: learning rate of this iteration, for the message.
     """
-    if math.isfinite(loss):
-        return
     first = net.first_non_finite()
     where = (
         f"the first to hold a NaN or infinity is {first}"
@@ -32,4 +28,4 @@ def check_loss(net: Net, loss: float, iteration: int, rate: float) -> None:
         f"rate is {rate:g} now), set clip_gradients, or check the data and labels; the "
         "last snapshot is untouched"
     )
-    raise NumericsError(msg)
+    return NumericsError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ from poseidon_caffe.solver.events import (
 )
 from poseidon_caffe.solver.gradients import sum_gradients
 from poseidon_caffe.solver.history import History
-from poseidon_caffe.solver.numerics import check_loss
+from poseidon_caffe.solver.numerics import bad_loss
 from poseidon_caffe.solver.options import Callbacks, SolverOptions
 from poseidon_caffe.solver.rules import make_rule
 from poseidon_caffe.solver.schedule import ScheduleState, check_schedule, learning_rate
@@ -260,12 +261,12 @@ class Solver:
 
     def _gradients(self) -> float:
         """The gradients of this iteration; the mean loss, checked."""
-        rate = self.learning_rate
-        return sum_gradients(
-            self.net,
-            int(self.param.iter_size),
-            lambda loss: check_loss(self.net, loss, self.iteration, rate),
-        )
+        passes = int(self.param.iter_size)
+        return sum_gradients(self.net, passes, self._check_loss)
+
+    def _check_loss(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise bad_loss(self.net, loss, self.iteration, self.learning_rate)
 
     @np.errstate(all="ignore")
     def apply_update(self) -> None:

@@ -41,6 +41,8 @@ class Segment:
     decay: float
     l1: bool
     scale: float
+    #: The blob's arrays that this was made from; others mean to make it anew.
+    seen: tuple[Array, ...] = ()
 
 
 def check_update_settings(param: Any) -> None:
@@ -85,6 +87,7 @@ class Updater:
 
     def refresh(self) -> None:
         """Find out again which parameters never move; after a resume."""
+        self._segments: dict[int, Segment] = {}
         # With lr_mult 0 the rules leave values alone, unless old momentum is left.
         self._frozen = [
             slot.lr_mult == 0 and self._history.is_zero(slot.index)
@@ -112,15 +115,26 @@ class Updater:
             self._say_updates(moving, before)
 
     def _segment(self, slot: ParamSlot, step: UpdateStep, scale: float) -> Segment:
-        blob, param = self._net.learnable[slot.index], self._param
+        blob = self._net.learnable[slot.index]
+        data, diff = blob.data, blob.diff
+        made = self._segments.get(slot.index)
+        if made is None or made.seen[0] is not data or made.seen[1] is not diff:
+            made = self._segments[slot.index] = self._new_segment(slot, data, diff)
+        made.local_rate = step.rate * slot.lr_mult
+        made.decay = self._param.weight_decay * slot.decay_mult
+        made.scale = scale
+        return made
+
+    def _new_segment(self, slot: ParamSlot, data: Array, diff: Array) -> Segment:
         return Segment(
-            data=blob.data.reshape(-1),
-            diff=blob.diff.reshape(-1),
+            data=data.reshape(-1),
+            diff=diff.reshape(-1),
             history=self._history.of(slot.index),
-            local_rate=step.rate * slot.lr_mult,
-            decay=param.weight_decay * slot.decay_mult,
-            l1=param.regularization_type == "L1",
-            scale=scale,
+            local_rate=0.0,
+            decay=0.0,
+            l1=self._param.regularization_type == "L1",
+            scale=1.0,
+            seen=(data, diff),
         )
 
     def _clip_scale(self, step: UpdateStep, sync: GradientSync) -> float:

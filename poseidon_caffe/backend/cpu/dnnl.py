@@ -308,27 +308,6 @@ class Dnnl:
         desc = PrimitiveDesc(handle.value, self)
         return Primitive(desc, {Arg.SRC: src, Arg.DST: dst})
 
-    def sum(
-        self, dst: Desc, scales: Sequence[float], srcs: Sequence[Desc]
-    ) -> Primitive:
-        """dst = sum of scales[i] * srcs[i]."""
-        n = len(srcs)
-        handle = ctypes.c_void_p()
-        status = self.lib.dnnl_sum_primitive_desc_create(
-            ctypes.byref(handle),
-            self.engine,
-            ctypes.c_void_p(dst.handle),
-            n,
-            (ctypes.c_float * n)(*scales),
-            (ctypes.c_void_p * n)(*(d.handle for d in srcs)),
-            ctypes.c_void_p(self._plain_attr.handle),
-        )
-        self.check(status, "sum")
-        operands: dict[int, Desc] = {
-            Arg.MULTIPLE_SRC + i: d for i, d in enumerate(srcs)
-        }
-        return Primitive(PrimitiveDesc(handle.value, self), {**operands, Arg.DST: dst})
-
     def sgemm(
         self,
         a: Array,

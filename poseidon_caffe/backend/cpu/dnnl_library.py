@@ -109,7 +109,6 @@ class Arg(enum.IntEnum):
     DIFF_BIAS = 169
     DIFF_SCALE = 255
     DIFF_SHIFT = 256
-    MULTIPLE_SRC = 1024
     SCALES = 4096
 
 

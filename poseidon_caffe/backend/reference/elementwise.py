@@ -47,12 +47,20 @@ class ReferenceElementwise:
         if not same_memory(src, dst):
             dst[...] = src
 
-    def add(self, srcs: Sequence[Array], dst: Array, coeffs: Sequence[float]) -> None:
-        """dst = sum coeffs[i] * srcs[i]; dst may be any of srcs."""
+    def add(
+        self,
+        srcs: Sequence[Array],
+        dst: Array,
+        coeffs: Sequence[float],
+        relu: float | None = None,
+    ) -> None:
+        """dst = relu?(sum coeffs[i] * srcs[i]); dst may be any of srcs."""
         out = np.empty_like(dst) if _overlaps(dst, srcs) else dst
         np.multiply(srcs[0], coeffs[0], out=out)
         for src, coeff in zip(srcs[1:], coeffs[1:], strict=True):
             out += src if coeff == 1.0 else src * src.dtype.type(coeff)
+        if relu is not None:
+            np.multiply(out, relu, out=out, where=out < 0)
         if out is not dst:
             dst[...] = out
 

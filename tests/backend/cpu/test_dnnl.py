@@ -64,16 +64,6 @@ def test_reorder_may_add(dnnl, rng):
     assert_near(dst, want)
 
 
-def test_sum(dnnl, rng):
-    arrays = list(rng.standard_normal((5, 100)).astype(np.float32))
-    scales, flat = [1.0, -2.0, 0.5, 0.0, 3.0], dnnl.desc((100,), (1,))
-    out = np.empty(100, np.float32)
-    dnnl.sum(flat, scales, [flat] * 5)(*arrays, out)
-    assert_near(
-        out, sum(s * a.astype(float) for s, a in zip(scales, arrays, strict=True))
-    )
-
-
 def test_what_cannot_be_is_refused(dnnl):
     x, y = dnnl.desc((1, 3, 8, 8), ANY), dnnl.desc((1, 4, 7, 7), ANY)
     w = dnnl.desc((4, 3, 3, 3), ANY)

@@ -178,3 +178,17 @@ def test_infinities_that_cancel_are_found(ops):
     assert ops.first_bad(x) == 3
     assert ops.first_bad(np.full(9, np.finfo(np.float32).max)) == -1
     assert ops.first_bad(np.ones((0, 3), np.float32)) == -1
+
+
+@pytest.mark.parametrize("coeffs", [(1.0, 1.0), (1.0, -2.0, 0.5), (3.0, 1.0)])
+@pytest.mark.parametrize("relu", [None, 0.0, 0.1])
+@pytest.mark.parametrize("into", [None, 0, 1])
+def test_sums_with_a_relu_in_the_same_pass(ops, coeffs, relu, into):
+    rng = np.random.default_rng(2)
+    srcs = [rng.standard_normal(5000).astype(np.float32) for _ in coeffs]
+    want = sum(c * s for c, s in zip(coeffs, srcs, strict=True))
+    if relu is not None:
+        want = np.where(want < 0, want * relu, want)
+    dst = np.empty(5000, np.float32) if into is None else srcs[into]
+    ops.add(srcs, dst, coeffs, relu)
+    np.testing.assert_allclose(dst, want, rtol=1e-5, atol=1e-6)
