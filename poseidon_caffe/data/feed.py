@@ -91,7 +91,7 @@ class Feed:
         self._closed = False
 
     def next(self) -> Batch:
-        """The next batch; valid until the next call.
+        """The next batch; valid until the next call of this or of `release`.
 
         Raises:
             DataError: a record cannot be read; the position stays, so that a
@@ -100,12 +100,23 @@ class Feed:
         if self._closed:
             raise DataError("the data feed is closed already")
         if self._lent is not None:
-            self._free.append(self._lent)
-            self._lent = None
+            self.release()
         batch = self._prefetched() if self.settings.prefetch else self._read_now()
         self._lent = batch
         self._advance()
         return batch
+
+    def release(self) -> None:
+        """Give the batch back, and let the threads read on.
+
+        Best called once the batch is copied: a thread that starts reading takes the
+        interpreter's lock from a caller that still has NumPy calls to make.
+        """
+        if self._lent is not None:
+            self._free.append(self._lent)
+            self._lent = None
+        if self.settings.prefetch and self._waiting and not self._closed:
+            self._read_ahead()
 
     def state(self) -> JsonObject:
         """The global number after the last batch handed out, the same in all ranks."""
@@ -160,7 +171,7 @@ class Feed:
     def _prefetched(self) -> Batch:
         if not self._waiting:
             self._ahead = self._next
-        self._read_ahead()
+            self._read_ahead()
         future, batch = self._waiting[0]
         try:
             future.result()

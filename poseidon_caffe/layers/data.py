@@ -84,6 +84,7 @@ class Data(Layer):
         if len(top) > 1:
             np.copyto(top[1].data, batch.label)
             top[1].touch()
+        self._feed.release()
 
     def backward(
         self,

@@ -20,6 +20,7 @@ from poseidon_caffe.net.filtering import filter_net, net_state
 from poseidon_caffe.net.fuse import fuse
 from poseidon_caffe.net.hooks import DONE, NetObserver, NullObserver, ParamSlot
 from poseidon_caffe.net.memory import share_memory
+from poseidon_caffe.net.param_groups import ParamGroup, gather
 from poseidon_caffe.net.splits import insert_splits
 from poseidon_caffe.types import JsonObject, Phase, Shape, Shard
 
@@ -65,6 +66,7 @@ class Net:
         bottom_need_backward, layer_need_backward: per layer.
         params, param_names: every parameter; learnable: the distinct ones.
         slots: the learnable ones as solvers and clusters see them.
+        groups: the same in pieces of memory, when memory is planned; else empty.
         observer: told about progress (wait-free backpropagation).
 
     Raises:
@@ -118,6 +120,7 @@ class Net:
         ]
         # Caffe keeps them in a set: the log and scripts see them sorted.
         self.output_names = sorted(built.available)
+        self.groups: list[ParamGroup] = []
         self.observer: NetObserver = NullObserver()
         self.before_forward_hooks: list[LayerHook] = []
         self.after_forward_hooks: list[LayerHook] = []
@@ -147,6 +150,8 @@ class Net:
             fuse(self)
         if self.options.share_memory:
             share_memory(self)
+            if not self.options.forward_only:
+                self.groups = gather(self.slots, self.learnable)
 
     # -- looking at it -----------------------------------------------------------
     @property

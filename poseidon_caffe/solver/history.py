@@ -10,6 +10,7 @@ import numpy as np
 from poseidon_caffe.backend.blob import Buffer
 from poseidon_caffe.errors import SnapshotError
 from poseidon_caffe.net.hooks import ParamSlot
+from poseidon_caffe.net.param_groups import place_group
 from poseidon_caffe.types import Array, Shape
 
 __all__ = ["History"]
@@ -33,6 +34,7 @@ class History:
     def __init__(
         self, slots: Sequence[ParamSlot], count: int, dtype: np.dtype | type
     ) -> None:
+        self._dtype = dtype
         self._names = [slot.name for slot in slots] * count
         self.shapes: list[Shape] = [slot.shape for slot in slots] * count
         self._arrays: list[Array] = [
@@ -41,6 +43,24 @@ class History:
         ]
         total = len(slots)
         self._per_slot = [tuple(self._arrays[i::total]) for i in range(total)]
+
+    def gather(self, slots: Sequence[ParamSlot]) -> list[Array]:
+        """Move these parameters' arrays side by side; one flat array a quantity.
+
+        They lie as `net.param_groups.place_group` says.
+        """
+        places, total = place_group(slots)
+        whole = []
+        for quantity in range(len(self._arrays) // max(len(self._per_slot), 1)):
+            memory = Buffer(self._dtype).view((total,), channels_last=False)
+            for slot, place in zip(slots, places, strict=True):
+                i = quantity * len(self._per_slot) + slot.index
+                memory[place] = self._arrays[i]
+                self._arrays[i] = memory[place]
+            whole.append(memory)
+        count = len(self._per_slot)
+        self._per_slot = [tuple(self._arrays[i::count]) for i in range(count)]
+        return whole
 
     def of(self, slot: int) -> tuple[Array, ...]:
         """The flat arrays of one parameter, one per quantity, live."""

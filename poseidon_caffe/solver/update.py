@@ -83,6 +83,7 @@ class Updater:
         self._rule = rule
         self._history = history
         self._emit = emit
+        self._group_history = [history.gather(group.slots) for group in net.groups]
         self.refresh()
 
     def refresh(self) -> None:
@@ -104,15 +105,41 @@ class Updater:
         ]
         for slot in moving:
             sync.wait(slot.index)
-        segments: list[UpdateSegment] = [
-            self._segment(slot, step, scale) for slot in moving
+        learnable = self._net.learnable
+        before = [
+            learnable[slot.index].data.reshape(-1).copy() for slot in moving if debug
         ]
-        before = [segment.data.copy() for segment in segments] if debug else []
-        self._net.ops.update(self._rule, step, segments)
+        self._net.ops.update(self._rule, step, self._segments_of(moving, step, scale))
         for slot in moving:
             self._net.learnable[slot.index].touch()
         if debug:
             self._say_updates(moving, before)
+
+    def _segments_of(
+        self, moving: Sequence[ParamSlot], step: UpdateStep, scale: float
+    ) -> list[UpdateSegment]:
+        """One segment a group whose slots all move, one a slot for the others."""
+        left = {slot.index: slot for slot in moving}
+        segments: list[UpdateSegment] = []
+        for group, history in zip(self._net.groups, self._group_history, strict=True):
+            if not all(slot.index in left for slot in group.slots):
+                continue
+            for slot in group.slots:
+                del left[slot.index]
+                _ = self._net.learnable[slot.index].diff  # zeros, if nobody wrote it
+            first = group.slots[0]
+            segments.append(
+                Segment(
+                    data=group.data,
+                    diff=group.diff,
+                    history=history,
+                    local_rate=step.rate * first.lr_mult,
+                    decay=self._param.weight_decay * first.decay_mult,
+                    l1=self._param.regularization_type == "L1",
+                    scale=scale,
+                )
+            )
+        return segments + [self._segment(slot, step, scale) for slot in left.values()]
 
     def _segment(self, slot: ParamSlot, step: UpdateStep, scale: float) -> Segment:
         blob = self._net.learnable[slot.index]
