@@ -65,9 +65,11 @@ def make_param(text="", net=INPUT_NET):
     return param
 
 
-def make_solver(text="", net=INPUT_NET, *, events=(), backend="reference", **options):
+def make_solver(
+    text="", text_net=INPUT_NET, *, events=(), backend="reference", **options
+):
     return Solver(
-        make_param(text, net),
+        make_param(text, text_net),
         ops=get_ops(backend),
         options=SolverOptions(**options),
         events=events,
