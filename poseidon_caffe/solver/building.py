@@ -10,7 +10,7 @@ from typing import Any
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.errors import SolverError
 from poseidon_caffe.net.net import Net, NetOptions
-from poseidon_caffe.schema.messages import NetState
+from poseidon_caffe.schema.messages import NetState, dialect_fields
 from poseidon_caffe.schema.upgrade import read_net, upgrade_net
 from poseidon_caffe.solver.events import (
     DataRestarted,
@@ -18,12 +18,15 @@ from poseidon_caffe.solver.events import (
     NetBuilt,
     NetCreating,
     Noted,
+    Warned,
 )
 from poseidon_caffe.solver.options import SolverOptions
 from poseidon_caffe.types import Phase, Shard
 
-__all__ = ["NetBuilder", "check_test_settings"]
+__all__ = ["NetBuilder", "check_test_settings", "ignored_fields"]
 
+#: The original Poseidon's field, which data layers follow.
+_HONOURED = {"data_param.shared_file_system"}
 _TRAIN_FIELDS = ("train_net_param", "train_net", "net_param", "net")
 
 
@@ -117,6 +120,10 @@ class NetBuilder:
         )
         for layer in net.layers:
             layer.note = lambda text: self.emit(DataRestarted(text))
+        ignored = ignored_fields(net.param)
+        if ignored:
+            said = f"{path}: fields of forks of Caffe without effect here: "
+            self.emit(Warned(said + ", ".join(ignored)))
         self.emit(NetBuilt(net))
         return net
 
@@ -142,6 +149,17 @@ class NetBuilder:
         if self.path and not Path(name).exists() and beside.exists():
             return str(beside)
         return name
+
+
+def ignored_fields(param: Any) -> list[str]:
+    """Fields in a net's layers that only forks of Caffe know and that do nothing."""
+    found = dict.fromkeys(
+        field
+        for layer in param.layer
+        for field in dialect_fields(layer)
+        if field not in _HONOURED
+    )
+    return sorted(found)
 
 
 def _train_source(param: Any) -> _Source:

@@ -10,7 +10,7 @@ from poseidon_caffe.net.net import NetOptions
 from poseidon_caffe.schema.messages import NetParameter
 from poseidon_caffe.schema.text import parse_prototxt
 from poseidon_caffe.schema.upgrade import parse_net
-from poseidon_caffe.solver.events import NetBuilt, NetCreating, Noted
+from poseidon_caffe.solver.events import NetBuilt, NetCreating, Noted, Warned
 from poseidon_caffe.solver.solver import Solver, SolverOptions
 from poseidon_caffe.types import Phase
 from tests.solver.support import INPUT_NET, Recorder, make_param, make_solver
@@ -143,3 +143,11 @@ def test_test_iter_without_any_test_net(tmp_path, monkeypatch):
     (tmp_path / "a.prototxt").write_text(INPUT_NET)
     with pytest.raises(SolverError, match=r"each test net: 0 .* not 1"):
         build(TESTED + 'train_net: "a.prototxt" test_iter: 1', None)
+
+
+def test_fields_of_forks_that_do_nothing_are_told():
+    recorder = Recorder()
+    net = INPUT_NET.replace('name: "ip1" type', 'engine: "MKL2017" name: "ip1" type')
+    make_solver("", net, events=[recorder])
+    (warned,) = recorder.of(Warned)
+    assert "without effect here: engine" in warned.message
