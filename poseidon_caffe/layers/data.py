@@ -79,7 +79,7 @@ class Data(Layer):
         except (DataError, ShapeError) as error:
             raise type(error)(self.describe(str(error))) from error
         top[0].reshape(batch.data.shape)
-        np.copyto(top[0].data, batch.data)
+        self.ops.copy(batch.data, top[0].data)
         top[0].touch()
         if len(top) > 1:
             np.copyto(top[1].data, batch.label)
