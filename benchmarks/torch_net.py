@@ -12,7 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
-__all__ = ["TorchNet"]
+from benchmarks.nets import find, sample, training_net
+
+__all__ = ["TorchNet", "prepare"]
 
 Blobs = dict[str, torch.Tensor]
 
@@ -116,3 +118,17 @@ class TorchNet(torch.nn.Module):
         self._function(layer, F.cross_entropy)
         weight = layer.loss_weight[0] if layer.loss_weight else 1.0
         self._losses.append((layer.top[0], float(weight)))
+
+
+def prepare(name: str, threads: int, form: str) -> tuple[TorchNet, Blobs]:
+    """A case's net in its ``plain`` or channels-``last`` form, and its inputs."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(1)
+    case, channels_last = find(name), form == "last"
+    param = training_net(case)
+    images, labels = (torch.from_numpy(a) for a in sample(case))
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    names = next(layer.top for layer in param.layer if layer.type == "Input")
+    inputs = {names[0]: images, names[1]: labels}
+    return TorchNet(param, inputs, channels_last=channels_last), inputs

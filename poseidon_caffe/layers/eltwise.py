@@ -39,6 +39,9 @@ class Eltwise(Layer):
         super().__init__(param, context)
         p = param.eltwise_param
         self._operation = int(p.operation)
+        # Only a product's gradient needs factors and product.
+        self.backward_reads_bottom = self._operation == _PROD
+        self.backward_reads_top = self._operation == _PROD
         self._stable = bool(p.stable_prod_grad)
         self._coeffs = [float(c) for c in p.coeff] or [1.0] * len(param.bottom)
         #: Negative slope of a ReLU that forward applies too, or None.
@@ -112,16 +115,6 @@ class Eltwise(Layer):
         else:
             self.ops.power(bottom[i].data, dx, -1.0, 1.0, 0.0)
             self.ops.multiply([dx, top[0].data, dy], dx)
-
-    @property
-    def backward_reads_bottom(self) -> bool:  # type: ignore[override]
-        """Only a product's gradient needs the factors."""
-        return self._operation == _PROD
-
-    @property
-    def backward_reads_top(self) -> bool:  # type: ignore[override]
-        """Only a product's gradient needs the product."""
-        return self._operation == _PROD
 
     @property
     def passes_gradient(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.layers.base import Example
+from poseidon_caffe.layers.base import Example, LayerContext
 from poseidon_caffe.layers.neuron import NeuronLayer
 from poseidon_caffe.layers.registry import register
 
@@ -21,10 +22,10 @@ class ReLU(NeuronLayer):
     Caffe parity: exact; the gradient at 0 is ``negative_slope``.
     """
 
-    @property
-    def backward_reads_bottom(self) -> bool:  # type: ignore[override]
-        """Only a negative slope needs the input's sign."""
-        return self.slope < 0
+    def __init__(self, param: Any, context: LayerContext) -> None:
+        super().__init__(param, context)
+        # Only a negative slope needs the input's sign.
+        self.backward_reads_bottom = self.slope < 0
 
     @property
     def slope(self) -> float:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Layer
 from poseidon_caffe.layers.batch_norm import BatchNorm
+from poseidon_caffe.layers.convolution import Convolution
+from poseidon_caffe.layers.eltwise import Eltwise
+from poseidon_caffe.layers.inner_product import InnerProduct
 from poseidon_caffe.layers.relu import ReLU
 from poseidon_caffe.layers.scale import Scale
 
@@ -29,8 +32,11 @@ def fuse(net: Net) -> None:
     for index, layer in enumerate(net.layers):
         if isinstance(layer, ReLU) and not layer.skip_forward and _in_place(net, index):
             maker = _maker(net, index)
-            if maker is not None and getattr(maker, "can_fuse_relu", False):
-                maker.fuse_relu(layer.slope)  # type: ignore[attr-defined]
+            if not isinstance(maker, Convolution | InnerProduct | Eltwise):
+                continue
+            # With several tops it would rectify those of others too.
+            if maker.can_fuse_relu and len(maker.param.top) == 1:
+                maker.fuse_relu(layer.slope)
                 layer.skip_forward = True
                 _reshape(net, maker)
 

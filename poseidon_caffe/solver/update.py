@@ -41,8 +41,6 @@ class Segment:
     decay: float
     l1: bool
     scale: float
-    #: The blob's arrays that this was made from; others mean to make it anew.
-    seen: tuple[Array, ...] = ()
 
 
 def check_update_settings(param: Any) -> None:
@@ -88,7 +86,6 @@ class Updater:
 
     def refresh(self) -> None:
         """Find out again which parameters never move; after a resume."""
-        self._segments: dict[int, Segment] = {}
         # With lr_mult 0 the rules leave values alone, unless old momentum is left.
         self._frozen = [
             slot.lr_mult == 0 and self._history.is_zero(slot.index)
@@ -129,39 +126,32 @@ class Updater:
                 _ = self._net.learnable[slot.index].diff  # zeros, if nobody wrote it
             first = group.slots[0]
             segments.append(
-                Segment(
-                    data=group.data,
-                    diff=group.diff,
-                    history=history,
-                    local_rate=step.rate * first.lr_mult,
-                    decay=self._param.weight_decay * first.decay_mult,
-                    l1=self._param.regularization_type == "L1",
-                    scale=scale,
-                )
+                self._segment(group.data, group.diff, history, step, scale, first)
             )
-        return segments + [self._segment(slot, step, scale) for slot in left.values()]
+        for slot in left.values():
+            blob, own = self._net.learnable[slot.index], self._history.of(slot.index)
+            data, diff = blob.data.reshape(-1), blob.diff.reshape(-1)
+            segments.append(self._segment(data, diff, own, step, scale, slot))
+        return segments
 
-    def _segment(self, slot: ParamSlot, step: UpdateStep, scale: float) -> Segment:
-        blob = self._net.learnable[slot.index]
-        data, diff = blob.data, blob.diff
-        made = self._segments.get(slot.index)
-        if made is None or made.seen[0] is not data or made.seen[1] is not diff:
-            made = self._segments[slot.index] = self._new_segment(slot, data, diff)
-        made.local_rate = step.rate * slot.lr_mult
-        made.decay = self._param.weight_decay * slot.decay_mult
-        made.scale = scale
-        return made
-
-    def _new_segment(self, slot: ParamSlot, data: Array, diff: Array) -> Segment:
+    def _segment(
+        self,
+        data: Array,
+        diff: Array,
+        history: Sequence[Array],
+        step: UpdateStep,
+        scale: float,
+        slot: ParamSlot,
+    ) -> Segment:
+        """What is updated as ``slot`` wants: its own parameter or its whole group."""
         return Segment(
-            data=data.reshape(-1),
-            diff=diff.reshape(-1),
-            history=self._history.of(slot.index),
-            local_rate=0.0,
-            decay=0.0,
+            data=data,
+            diff=diff,
+            history=history,
+            local_rate=step.rate * slot.lr_mult,
+            decay=self._param.weight_decay * slot.decay_mult,
             l1=self._param.regularization_type == "L1",
-            scale=1.0,
-            seen=(data, diff),
+            scale=scale,
         )
 
     def _clip_scale(self, step: UpdateStep, sync: GradientSync) -> float:

@@ -155,3 +155,18 @@ def test_not_in_place_is_not_fused():
 def test_debug_info_switches_fusing_off():
     net = make_net("debug_info: true" + RESIDUAL, fuse=True, share_memory=True)
     assert not any(layer.skip_forward for layer in net.layers)
+
+
+def test_a_relu_on_one_of_several_tops_is_not_fused():
+    text = """
+layer { name: "data" type: "Input" top: "x" top: "y"
+  input_param { shape { dim: 2 dim: 3 dim: 6 dim: 6 } } }
+layer { name: "c" type: "Convolution" bottom: "x" bottom: "y" top: "a" top: "b"
+  convolution_param { num_output: 16 kernel_size: 3 weight_filler { type: "msra" } } }
+layer { name: "r" type: "ReLU" bottom: "a" top: "a" }
+"""
+    net = make_net(text, fuse=True)
+    fill_inputs(net)
+    net.forward()
+    assert net.blobs["a"].data.min() >= 0
+    assert net.blobs["b"].data.min() < 0

@@ -153,8 +153,5 @@ class DnnlBatchNorm:
                 kept, dy, dx, mean, var, scale, dscale, dshift, in_place=False
             )
             return
-        run = self._backward_for(kept, affine=affine)
-        if affine:
-            run(kept, dy, dx, mean, var, scale, dscale, dshift)  # type: ignore[arg-type]
-        else:
-            run(kept, dy, dx, mean, var)
+        extra = [a for a in (scale, dscale, dshift) if affine and a is not None]
+        self._backward_for(kept, affine=affine)(kept, dy, dx, mean, var, *extra)
