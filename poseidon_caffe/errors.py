@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "BackendError",
+    "ClusterError",
     "DataError",
     "GraphError",
     "LayerError",
@@ -83,3 +84,7 @@ class NumericsError(PoseidonError):
 
 class BackendError(PoseidonError):
     """A compute library is missing, too old, or reported a failure."""
+
+
+class ClusterError(PoseidonError):
+    """Ranks disagree, one is silent or gone, or the transport failed; names the rank."""

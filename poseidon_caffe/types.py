@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -15,6 +15,8 @@ __all__ = [
     "GradientSync",
     "JsonObject",
     "Phase",
+    "RowPiece",
+    "RowUpdater",
     "Shape",
     "Shard",
     "UpdateRule",
@@ -83,14 +85,84 @@ class UpdateRule(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class RowPiece:
+    """A stretch of one parameter with what its update needs, all flat, one size.
+
+    Attributes:
+        slot: index of the parameter.
+        data: values, updated in place.
+        diff: the gradient's sum, which may be overwritten.
+        history: the rule's arrays.
+    """
+
+    slot: int
+    data: Array
+    diff: Array
+    history: tuple[Array, ...]
+
+
+class RowUpdater(Protocol):
+    """A solver's update of any stretch of its parameters, for whoever owns it.
+
+    Attributes:
+        history_count: history arrays per parameter.
+    """
+
+    history_count: int
+
+    def history_of(self, slot: int) -> tuple[Array, ...]:
+        """The solver's own history arrays of one parameter: flat, live."""
+
+    def apply(
+        self, iteration: int, pieces: Sequence[RowPiece], scale: float
+    ) -> None:
+        """Apply the rule of ``iteration`` once, as a single process would.
+
+        ``diff * scale`` is the gradient before regularisation: ``scale`` holds the
+        averaging over workers, ``iter_size`` and clipping.  One thread at a time,
+        not always the same one.
+        """
+
+
 class GradientSync(Protocol):
-    """Where gradients meet: no work in one process, a cluster otherwise."""
+    """Where gradients meet: no work in one process, a cluster otherwise.
+
+    The solver calls all of these from its own thread, in the same order on every
+    worker.
+    """
 
     def wait(self, slot: int) -> None:
-        """Return once the values of parameter slot ``slot`` may be read."""
+        """Return once the slot holds every update of the iterations so far."""
 
     def updates_locally(self, slot: int) -> bool:
         """Whether the solver applies its rule to this slot in this process."""
+
+    def average(self, values: Array, then: Callable[[Array], None]) -> None:
+        """Call ``then`` with the mean of the workers' ``values`` (float64).
+
+        On rank 0, now or (with staleness) in a later call of any method here; other
+        ranks get their own values back at once.
+        """
+
+    def sum_in_order(self, values: Sequence[Array], count: int) -> Array:
+        """The sum of ``count`` arrays of which worker r of N has the r-th, (r+N)-th...
+
+        Added in that order, so that N workers give one process's result.  The same
+        on every worker.
+        """
+
+    def agree(self, requests: int) -> int:
+        """The workers' requests (bits) of an earlier iteration, or-ed; same for all.
+
+        Called once at the end of each iteration.
+        """
+
+    def gather(self, item: JsonObject) -> list[JsonObject] | None:
+        """Every worker's ``item`` in rank order on rank 0; None elsewhere."""
+
+    def collect_history(self) -> None:
+        """Bring the whole solver history to rank 0; called before it is written."""
 
 
 def fnv1a(text: str) -> int:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from poseidon_caffe.types import Array, Shape
 
-__all__ = ["DONE", "Event", "NetObserver", "NullObserver", "ParamSlot"]
+__all__ = ["DONE", "Event", "FactorSource", "NetObserver", "NullObserver", "ParamSlot"]
 
 
 class Event(Protocol):
@@ -28,7 +28,14 @@ DONE = _Done()
 
 
 class FactorSource(Protocol):
-    """A layer whose weight gradient is a product of two small matrices."""
+    """A layer whose weight gradient is a product of two small matrices.
+
+    Attributes:
+        defer_gradient: leave the gradients of weights and bias alone in backward;
+            whoever sets it makes them from the factors.
+    """
+
+    defer_gradient: bool
 
     def factors(self) -> tuple[Array, Array] | None:
         """(top diff (M, N), bottom data (M, K)), live until its next forward."""
@@ -49,6 +56,8 @@ class ParamSlot:
         users: indices of all layers that use it, ascending.
         ready_after: layer whose backward completes the gradient (lowest user).
         source: offers factors instead of a dense gradient, or None.
+        statistics: running statistics (BatchNorm), which no rule changes; workers
+            average them.
     """
 
     index: int
@@ -61,6 +70,7 @@ class ParamSlot:
     users: tuple[int, ...]
     ready_after: int
     source: FactorSource | None = None
+    statistics: bool = False
 
     def factors(self) -> tuple[Array, Array] | None:
         """(top diff, bottom data) when the gradient is their product, else None."""
@@ -85,6 +95,13 @@ class NetObserver(Protocol):
         Called once for every slot, from the last layer down to the first.
         """
 
+    def factors_ready(self, slot: ParamSlot) -> None:
+        """The slot's factors of one of the earlier passes are there, for now.
+
+        Called only for slots with a ``source``, in all but the last of ``iter_size``
+        passes; of the last one `grad_ready` tells.
+        """
+
     def backward_done(self) -> None:
         """The whole backward pass has been issued."""
 
@@ -96,6 +113,9 @@ class NullObserver:
         """Nothing to wait for."""
 
     def grad_ready(self, slot: ParamSlot, event: Event) -> None:
+        """Nobody to tell."""
+
+    def factors_ready(self, slot: ParamSlot) -> None:
         """Nobody to tell."""
 
     def backward_done(self) -> None:
