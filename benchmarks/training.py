@@ -24,7 +24,7 @@ _BORDER = 29  # ImageNet records are stored larger than the crop: 256 to 227.
 _SMALL_PIXELS = 100
 
 
-def _database(case: nets.Case) -> Path:
+def database(case: nets.Case) -> Path:
     """An LMDB of random images for the case; ImageNet's are cropped."""
     channels, height, width = case.image
     border = _BORDER if height > _SMALL_PIXELS else 0
@@ -44,14 +44,14 @@ def _database(case: nets.Case) -> Path:
     return target
 
 
-def _solver(case: nets.Case, iterations: int, display: int) -> Path:
+def solver_file(case: nets.Case, iterations: int, display: int) -> Path:
     """A solver prototxt for the case: SGD with momentum and weight decay."""
     param = nets.training_net(case)
     for layer in param.layer:
         if layer.type == "Input":
             layer.type = "Data"
             layer.ClearField("input_param")
-            layer.data_param.source = str(_database(case))
+            layer.data_param.source = str(database(case))
             layer.data_param.backend = layer.data_param.LMDB
             layer.data_param.batch_size = case.batch
             layer.transform_param.scale = 1 / 256
@@ -94,7 +94,7 @@ def measure(case: nets.Case, threads: int, malloc: dict[str, str]) -> dict[str, 
     worker.go(2)
     rough_ms = worker.times_ms.pop()
     display = max(2, min(100, int(1000 / rough_ms)))
-    solver = _solver(case, display * 7, display)
+    solver = solver_file(case, display * 7, display)
     train_ms, peaks = [], []
     for _ in range(3):
         worker.go(display)

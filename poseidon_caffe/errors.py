@@ -87,4 +87,4 @@ class BackendError(PoseidonError):
 
 
 class ClusterError(PoseidonError):
-    """Ranks disagree, one is silent or gone, or the transport failed; names the rank."""
+    """Ranks disagree, one is silent or gone, or messages fail; names the rank."""

@@ -38,10 +38,17 @@ class Phase(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Shard:
-    """Which of ``world`` workers this one is; one process is rank 0 of 1."""
+    """Which of ``world`` workers this one is; one process is rank 0 of 1.
+
+    Attributes:
+        rank: number of this worker.
+        world: how many there are.
+        by_batch: whole batches are dealt, as in tests, not the records of one batch.
+    """
 
     rank: int = 0
     world: int = 1
+    by_batch: bool = False
 
 
 @dataclass(frozen=True)

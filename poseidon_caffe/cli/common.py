@@ -32,10 +32,10 @@ COMMON: Final = (
 """In the order of ``--help``."""
 
 _LEGACY: Final = (
-    ("svb", True, "sufficient factors save traffic between several workers"),
+    ("svb", True, "sufficient factors serve training on several workers"),
     ("svb_timeout_ms", 0, "factors are always waited for"),
-    ("table_staleness", 0, "one process sees every update at once"),
-    ("num_rows_per_table", 0, "parameters are cut into rows between workers only"),
+    ("table_staleness", 0, "only training has workers that could be ahead"),
+    ("num_rows_per_table", 0, "only training cuts parameters into rows"),
     ("num_table_threads", 0, "there are no table threads"),
     ("init_thread_access_table", False, "there are no table threads"),
     ("consistency_model", "", "one process is always consistent"),

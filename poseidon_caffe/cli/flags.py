@@ -1,7 +1,8 @@
 """Command-line flags in the style of gflags, which Caffe's tools use.
 
 A flag with a value is written ``--x v``, ``--x=v``, ``-x v`` or ``-x=v``; a
-boolean ``--x``, ``--x=true`` or ``--nox`` and never takes the next word.  Flags
+boolean ``--x``, ``--x=true`` or ``--nox`` and never takes the next word.  A switch
+is both: ``--x auto``, ``--x=auto``, ``--x`` for on and ``--nox`` for off.  Flags
 stand before or after the command word and may come from ``--flagfile=F``.  The
 last of several wins, ``--`` ends the flags, and ``-`` in a name is as good as
 ``_``.
@@ -66,6 +67,8 @@ class Flag:
         group: heading under which ``--help`` lists it.
         warning: printed once when the flag is given (accepted, but idle here).
         hidden: left out of ``--help``.
+        switch: ``choices`` hold on and off, and a boolean's spellings mean these.
+        alias: the flag that this is another name of.
     """
 
     name: str
@@ -76,6 +79,8 @@ class Flag:
     group: str = "Flags"
     warning: str = ""
     hidden: bool = False
+    switch: bool = False
+    alias: str = ""
 
     @property
     def is_boolean(self) -> bool:
@@ -91,6 +96,8 @@ class Flag:
         if isinstance(self.default, bool):
             return self._boolean(text)
         if isinstance(self.default, str):
+            if self.switch and text not in self.choices:
+                return self._switched(text)
             if self.choices and text not in self.choices:
                 known = ", ".join(filter(None, self.choices))
                 raise self._wrong(text, f"one of {known}")
@@ -109,6 +116,12 @@ class Flag:
         if lowered in _FALSE:
             return False
         raise self._wrong(text, "true or false")
+
+    def _switched(self, text: str) -> str:
+        """``on`` or ``off`` for a boolean's spellings of them."""
+        if text.lower() in _TRUE | _FALSE:
+            return "on" if text.lower() in _TRUE else "off"
+        raise self._wrong(text, f"one of {', '.join(self.choices)}")
 
     def _wrong(self, text: str, expected: str) -> UsageError:
         return UsageError(f"--{self.name}: expected {expected}, received '{text}'")
@@ -199,6 +212,7 @@ class Command:
         positionals: the words it takes.
         description: paragraphs below the summary in ``--help``.
         examples: whole command lines for ``--help``.
+        clustered: under mpirun all ranks are one run, of which rank 0 tells.
     """
 
     name: str
@@ -208,6 +222,7 @@ class Command:
     positionals: tuple[Positional, ...] = ()
     description: str = ""
     examples: tuple[str, ...] = ()
+    clustered: bool = False
 
 
 @dataclass
@@ -231,25 +246,34 @@ class _Parser:
                 self.words.append(word)
                 continue
             name, equals, text = word.lstrip("-").partition("=")
-            flag, name = self._find(word, name, negated_too=not equals)
-            if flag.is_boolean and not equals:
-                self.values[flag.name] = name == flag.name
+            flag, plain = self._find(word, name, negated_too=not equals)
+            if not equals and self._is_bare(flag, argv, position, plain=plain):
+                self._set(flag, "true" if plain else "false", depth)
                 continue
             if not equals:
                 text = self._next(flag, argv, position)
                 position += 1
             self._set(flag, text, depth)
 
-    def _find(self, word: str, name: str, *, negated_too: bool) -> tuple[Flag, str]:
-        """The flag that ``name`` means, and its own name unless negated."""
+    def _is_bare(
+        self, flag: Flag, argv: Sequence[str], position: int, *, plain: bool
+    ) -> bool:
+        """Whether a flag without ``=`` leaves the next word alone."""
+        if flag.switch and plain:
+            return position >= len(argv) or argv[position] not in flag.choices
+        return flag.is_boolean or flag.switch
+
+    def _find(self, word: str, name: str, *, negated_too: bool) -> tuple[Flag, bool]:
+        """The flag that ``name`` means, and whether plainly (not ``--noname``)."""
         name = name.replace("-", "_")
         if name in self.flags:
-            return self.flags[name], name
+            flag = self.flags[name]
+            return self.flags[flag.alias or name], True
         bare = name.removeprefix("no")
         if negated_too and bare != name and bare in self.flags:
             flag = self.flags[bare]
-            if flag.is_boolean:
-                return flag, name
+            if flag.is_boolean or flag.switch:
+                return flag, False
             raise UsageError(f"{word}: --{bare} takes a value, so it has no --no form")
         raise UsageError(
             f"unknown flag {word.partition('=')[0]}{suggestion(name, self.flags, '--')}"

@@ -6,6 +6,7 @@ and thread counts are set before NumPy makes its pools.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -17,7 +18,8 @@ from typing import Final
 from poseidon_caffe.cli.common import COMMON, legacy_flags
 from poseidon_caffe.cli.flags import Arguments, Command, Flag, parse, suggestion
 from poseidon_caffe.cli.help import command_help, overview, version_line
-from poseidon_caffe.errors import UsageError
+from poseidon_caffe.cli.launched import launched, silence, tell_of_rank
+from poseidon_caffe.errors import ClusterError, UsageError
 from poseidon_caffe.report import tags
 from poseidon_caffe.report.console import FAILED, tell
 from poseidon_caffe.report.glog import Glog, LogFiles
@@ -69,14 +71,23 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         code = _dispatch(words, log)
         sys.stdout.flush()
-    except UsageError as error:
-        return tell(log, error, debug=debug, hints=(_see_help(words),))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one net
-        return tell(log, error, debug=debug)
+        return _tell(log, error, words, debug=debug)
     else:
         return code
     finally:
         log.close()
+
+
+def _tell(log: Glog, error: BaseException, words: Sequence[str], *, debug: bool) -> int:
+    """Say what went wrong; the exit code."""
+    rank = 0
+    with contextlib.suppress(ClusterError):
+        rank = launched().rank
+    if rank:
+        return tell_of_rank(log, error, rank, debug=debug)
+    hints = (_see_help(words),) if isinstance(error, UsageError) else ()
+    return tell(log, error, debug=debug, hints=hints)
 
 
 def _dispatch(words: list[str], log: Glog) -> int:
@@ -93,7 +104,7 @@ def _dispatch(words: list[str], log: Glog) -> int:
     if args.boolean("help"):
         sys.stdout.write(command_help(call.command, COMMON))
         return 0
-    _configure(log, args)
+    _configure(log, call)
     _warn(log, call)
     _check_words(call)
     return call.command.run(args, log)
@@ -146,13 +157,21 @@ def _without_command(words: Sequence[str]) -> int:
     )
 
 
-def _configure(log: Glog, args: Arguments) -> None:
-    """Apply glog's flags, or the environment variables of the same names."""
+def _configure(log: Glog, call: _Call) -> None:
+    """Apply glog's flags, or the environment variables of the same names.
+
+    Where several ranks are one run, rank 0 alone logs on stderr, and each of the
+    others in a file of its own, if there are files.
+    """
+    args, rank = call.args, launched().rank if call.command.clustered else 0
     if args.integer("minloglevel") >= 0:
         log.min_level = args.integer("minloglevel")
+    if rank:
+        silence(log)
     folder = args.text("log_dir") or os.environ.get(_LOG_DIR, "")
     if folder:
-        log.files = LogFiles(Path(folder))
+        program = f"poseidon.rank{rank}" if rank else "poseidon"
+        log.files = LogFiles(Path(folder), program)
 
 
 def _warn(log: Glog, call: _Call) -> None:

@@ -26,17 +26,28 @@ class SignalActions:
     A second SIGINT after one that stops raises KeyboardInterrupt: the person does
     not want to wait.
 
+    Under mpirun two more count, which it hands on to all ranks: of any other signal it
+    makes SIGTERM, and SIGKILL a moment later.
+
     Args:
         solver: gets the requests.
         sigint: "stop", "snapshot" or "none".
         sighup: the same for SIGHUP.
+        is_rank: SIGUSR1 does what SIGINT does, SIGUSR2 what SIGHUP does.
     """
 
-    def __init__(self, solver: Stoppable, sigint: str, sighup: str) -> None:
+    def __init__(
+        self, solver: Stoppable, sigint: str, sighup: str, *, is_rank: bool = False
+    ) -> None:
         self._solver = solver
-        self._effects = {int(signal.SIGINT): sigint}
-        if hasattr(signal, "SIGHUP"):
-            self._effects[int(signal.SIGHUP)] = sighup
+        effects = {"SIGINT": sigint, "SIGHUP": sighup}
+        if is_rank:
+            effects |= {"SIGUSR1": sigint, "SIGUSR2": sighup}
+        self._effects = {
+            int(getattr(signal, name)): effect
+            for name, effect in effects.items()
+            if hasattr(signal, name)
+        }
         self._stopping = False
         self._before: dict[int, Any] = {}
 

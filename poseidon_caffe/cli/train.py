@@ -12,9 +12,17 @@ from poseidon_caffe.cli.caffe_flags import (
     refuse_gpu,
     with_idle,
 )
+from poseidon_caffe.cli.cluster_flags import (
+    CLUSTER_FLAGS,
+    check_cluster_flags,
+    given_cluster_flags,
+)
 from poseidon_caffe.cli.flags import Arguments, Command, Flag
+from poseidon_caffe.cli.hostfile import advice, read_hosts
+from poseidon_caffe.cli.launched import launched
 from poseidon_caffe.cli.threads import THREADS, prepare
 from poseidon_caffe.errors import UsageError
+from poseidon_caffe.report import tags
 from poseidon_caffe.report.glog import Glog
 
 __all__ = ["COMMAND", "run"]
@@ -67,6 +75,7 @@ FLAGS: Final = (
         choices=_EFFECTS,
         group=_SIGNALS,
     ),
+    *CLUSTER_FLAGS,
 )
 
 
@@ -79,11 +88,33 @@ def run(args: Arguments, log: Glog) -> int:
     args.required("solver", "name the solver's prototxt, --solver FILE")
     refuse_gpu(args)
     _check_start(args)
-    threads = prepare(args.integer("threads"))
+    check_cluster_flags(args)
+    world = launched()
+    if args.text("hostfile"):
+        said = advice(read_hosts(args.text("hostfile")), world.size)
+        log.warning(tags.POSEIDON, f"--hostfile {said}")
+    threads = prepare(args.integer("threads"), local_ranks=world.local_size)
     # NumPy and its thread pools load here, after the environment is set.
+    if not world.is_alone:
+        from poseidon_caffe.cli.cluster import train_together
+
+        return train_together(args, log, threads)
     from poseidon_caffe.cli.training import Training
 
+    _note_idle(args, log)
     return Training(args, log, threads).run()
+
+
+def _note_idle(args: Arguments, log: Glog) -> None:
+    """One line when flags of a cluster are given to a process that is alone."""
+    given = given_cluster_flags(args)
+    if given:
+        named = ", ".join(f"--{name}" for name in given)
+        log.info(
+            tags.POSEIDON,
+            f"{named}: no effect in one process; several train together under "
+            "mpirun -n N poseidon train ...",
+        )
 
 
 def _check_start(args: Arguments) -> None:
@@ -111,12 +142,15 @@ COMMAND = Command(
     description=(
         "Logs Caffe's lines on stderr and writes PREFIX_iter_N.caffemodel and "
         "PREFIX_iter_N.solverstate as the solver says. Paths in the prototxts are "
-        "relative to the working directory."
+        "relative to the working directory.\n\nUnder mpirun all ranks train one model: "
+        "each takes its share of the records, rank 0 logs and writes the snapshots."
     ),
     examples=(
         "poseidon train --solver models/lenet/digits_solver.prototxt",
         "poseidon train --solver solver.prototxt --weights bvlc_alexnet.caffemodel",
         "poseidon train --solver solver.prototxt --snapshot s_iter_100.solverstate",
         "poseidon train --solver solver.prototxt --resume auto",
+        "mpirun -n 4 --hostfile hosts poseidon train --solver solver.prototxt",
     ),
+    clustered=True,
 )

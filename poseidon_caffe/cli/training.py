@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from poseidon_caffe.cli.flags import Arguments
 from poseidon_caffe.cli.models import FAST, open_ops
 from poseidon_caffe.cli.signals import SignalActions
-from poseidon_caffe.net.net import Net
 from poseidon_caffe.report import tags
 from poseidon_caffe.report.glog import Glog
 from poseidon_caffe.report.listener import GlogListener
 from poseidon_caffe.report.progress import ProgressListener, may_draw
 from poseidon_caffe.schema.upgrade import read_solver
+from poseidon_caffe.solver.batches import effective_batch
+from poseidon_caffe.solver.events import SolverListener
 from poseidon_caffe.solver.resume import find_newest_snapshot
 from poseidon_caffe.solver.solver import Solver, SolverOptions
+from poseidon_caffe.types import Shard
 
 __all__ = ["Training"]
 
@@ -39,22 +43,18 @@ class Training:
         Raises:
             PoseidonError: anything is wrong with files, settings or data.
         """
-        param = self._read()
-        solver = Solver(
-            param,
-            ops=open_ops(self._log, self._threads),
-            options=_options(param),
-            path=self._path,
-            events=[GlogListener(self._log)],
-        )
+        solver = self.build(self.read())
         try:
-            self._start(solver)
+            self.load_weights(solver)
+            snapshot = self.snapshot(solver)
+            with self.watched(solver):
+                solver.solve(snapshot)
         finally:
             solver.close()
         self._log.info(tags.DONE, "Optimization Done.")
         return 0
 
-    def _read(self) -> Any:
+    def read(self) -> Any:
         """The solver's prototxt with ``--level``, ``--stage`` and the mode applied."""
         param = read_solver(self._path)
         args = self._args
@@ -71,23 +71,56 @@ class Training:
             param.solver_mode = param.CPU
         return param
 
-    def _start(self, solver: Solver) -> None:
+    def build(
+        self,
+        param: Any,
+        shard: Shard = Shard(),  # noqa: B008 - frozen
+        seed: int | None = None,
+        divide_batch: int = 1,
+        events: Sequence[SolverListener] = (),
+    ) -> Solver:
+        """The solver with its nets.
+
+        Args:
+            param: the SolverParameter.
+            shard: which of several workers this is.
+            seed: used when ``random_seed`` is not set; None draws one.
+            divide_batch: workers that share the train net's batch.
+            events: listeners besides the log.
+        """
+        return Solver(
+            param,
+            ops=open_ops(self._log, self._threads),
+            options=replace(_options(param), seed=seed, divide_batch=divide_batch),
+            shard=shard,
+            path=self._path,
+            events=[GlogListener(self._log), *events],
+        )
+
+    def load_weights(self, solver: Solver) -> None:
+        """Copy every file of ``--weights`` into the net, in order."""
         for path in self._args.items("weights"):
             solver.load_weights(path)
-        snapshot = self._snapshot(solver)
+
+    @contextlib.contextmanager
+    def watched(self, solver: Solver, *, is_rank: bool = False) -> Iterator[None]:
+        """Signals become requests to ``solver``, and its progress is drawn."""
         actions = SignalActions(
-            solver, self._args.text("sigint_effect"), self._args.text("sighup_effect")
+            solver,
+            self._args.text("sigint_effect"),
+            self._args.text("sighup_effect"),
+            is_rank=is_rank,
         )
         progress = self._progress(solver)
         self._log.info(tags.START, "Starting Optimization")
         try:
             with actions:
-                solver.solve(snapshot)
+                yield
         finally:
             if progress is not None:
                 progress.close()
 
-    def _snapshot(self, solver: Solver) -> str | None:
+    def snapshot(self, solver: Solver) -> str | None:
         """The solverstate to go on from, None to start afresh."""
         given = self._args.text("snapshot")
         if given or not self._args.text("resume"):
@@ -104,8 +137,8 @@ class Training:
         wanted = self._args.boolean("progress") and self._log.min_level == 0
         if not wanted or not may_draw(self._log.stream):
             return None
-        images = _batch_size(solver.net) * solver.param.iter_size
-        listener = ProgressListener(self._log, images)
+        images = effective_batch(solver.net, int(solver.param.iter_size))
+        listener = ProgressListener(self._log, images * solver.shard.world)
         solver.listeners.append(listener)
         return listener
 
@@ -116,11 +149,3 @@ def _options(param: Any) -> SolverOptions:
         return SolverOptions()
     scoring = replace(FAST, forward_only=True)
     return SolverOptions(net=FAST, test_net=scoring)
-
-
-def _batch_size(net: Net) -> int:
-    """Length of the first axis of the first data blob; 0 when there is none."""
-    for bottoms, tops in zip(net.bottom_blobs, net.top_blobs, strict=True):
-        if not bottoms and tops and tops[0].shape:
-            return int(tops[0].shape[0])
-    return 0

@@ -48,7 +48,7 @@ class Transport(Protocol):
             ClusterError: the transport refused; it names the peer.
         """
 
-    def finished(self) -> list[Request]:
+    def finished(self) -> Sequence[Request]:
         """Make progress; the requests that finished since the last call.
 
         Never blocks.

@@ -4,6 +4,9 @@ A global record number g runs on over the epochs.  Worker r of N takes the
 records ``base + r, base + r + N, ...`` (each modulo the number of records), and
 ``base`` advances by N batches at a time: together N workers see in one step what
 one worker with N times the batch would see.
+
+Where whole batches are dealt (`Shard.by_batch`), a worker takes the records from
+``base`` on, and ``base`` advances by one batch whether it takes or skips it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from poseidon_caffe.data.batch import Batch
 from poseidon_caffe.errors import DataError
@@ -56,6 +59,14 @@ class FeedSettings:
     channels_last: bool = False
 
 
+class _Ahead(NamedTuple):
+    """A batch that is being read ahead: the one that begins at ``base``."""
+
+    base: int
+    work: Future[None]
+    batch: Batch
+
+
 class Feed:
     """Batches of a source, one after the other.
 
@@ -84,7 +95,7 @@ class Feed:
         self._next = settings.first_record
         self._ahead = self._next
         self._pool: ThreadPoolExecutor | None = None
-        self._waiting: deque[tuple[Future[None], Batch]] = deque()
+        self._waiting: deque[_Ahead] = deque()
         count = max(1, settings.prefetch)
         self._free = [self._new_batch() for _ in range(count)]
         self._lent: Batch | None = None
@@ -118,6 +129,24 @@ class Feed:
         if self.settings.prefetch and self._waiting and not self._closed:
             self._read_ahead()
 
+    def skip(self) -> None:
+        """Leave one batch to another worker, without reading it.
+
+        Does nothing unless whole batches are dealt.
+
+        Raises:
+            DataError: the feed is closed.
+        """
+        if self._closed:
+            raise DataError("the data feed is closed already")
+        if self.settings.shard.by_batch:
+            self._advance()
+
+    @property
+    def record_count(self) -> int:
+        """Records of an epoch."""
+        return self._size
+
     def state(self) -> JsonObject:
         """The global number after the last batch handed out, the same in all ranks."""
         return {"next_record": self._next}
@@ -146,13 +175,15 @@ class Feed:
 
     # -- reading ---------------------------------------------------------------------
     def _records(self, base: int) -> range:
-        shard = self.settings.shard
+        size, shard = self.settings.batch_size, self.settings.shard
+        if shard.by_batch:
+            return range(base, base + size)
         start = base + shard.rank
-        return range(start, start + self._stride, shard.world)
+        return range(start, start + size * shard.world, shard.world)
 
     @property
     def _stride(self) -> int:
-        """Records that all workers take in one step."""
+        """Records from one batch of this worker to its next, others' included."""
         return self.settings.batch_size * self.settings.shard.world
 
     def _new_batch(self) -> Batch:
@@ -169,17 +200,19 @@ class Feed:
         return batch
 
     def _prefetched(self) -> Batch:
+        if self._waiting and self._waiting[0].base != self._next:
+            self._drop_prefetched()  # others took or skipped more than foreseen
         if not self._waiting:
             self._ahead = self._next
             self._read_ahead()
-        future, batch = self._waiting[0]
+        first = self._waiting[0]
         try:
-            future.result()
+            first.work.result()
         except BaseException:
             self._drop_prefetched()
             raise
         self._waiting.popleft()
-        return batch
+        return first.batch
 
     def _read_ahead(self) -> None:
         """Give every free batch to the threads."""
@@ -190,21 +223,23 @@ class Feed:
             work = self._pool.submit(
                 self._source.fill, self._records(self._ahead), batch
             )
-            self._waiting.append((work, batch))
+            self._waiting.append(_Ahead(self._ahead, work, batch))
             self._ahead += self._stride
 
     def _drop_prefetched(self) -> None:
         """Forget what was read ahead, waiting only for what is being read."""
-        for future, _ in self._waiting:
-            future.cancel()
+        for ahead in self._waiting:
+            ahead.work.cancel()
         while self._waiting:
-            future, batch = self._waiting.popleft()
-            if not future.cancelled():
-                future.exception()
-            self._free.append(batch)
+            ahead = self._waiting.popleft()
+            if not ahead.work.cancelled():
+                ahead.work.exception()
+            self._free.append(ahead.batch)
 
     def _advance(self) -> None:
-        before, self._next = self._next, self._next + self._stride
+        settings = self.settings
+        step = settings.batch_size if settings.shard.by_batch else self._stride
+        before, self._next = self._next, self._next + step
         if self.on_restart is not None:
             for _ in range(self._next // self._size - before // self._size):
                 self.on_restart()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -13,7 +13,22 @@ from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.errors import LayerError, ShapeError
 from poseidon_caffe.types import Array, JsonObject, Phase, Shape, Shard, fnv1a
 
-__all__ = ["Example", "Layer", "LayerContext", "LossLayer"]
+__all__ = ["Example", "Layer", "LayerContext", "LossLayer", "Pool"]
+
+
+class Pool(Protocol):
+    """Adds numbers up over all workers."""
+
+    def sum(self, values: Array) -> None:
+        """Replace ``values`` by their sum over all workers, the same bits on each.
+
+        Blocks until every worker has made the same call, so all make theirs in the
+        same order.
+
+        Args:
+            values: float64, contiguous, of one shape on all workers; added in rank
+                order, in place.
+        """
 
 
 @dataclass(frozen=True)
@@ -108,9 +123,15 @@ class Layer:
     allows_in_place: ClassVar[bool] = False
     #: Learnable parameters never get gradients from the solver (BatchNorm).
     has_statistics: ClassVar[bool] = False
+    #: Whether the first parameter's gradient is a product that ``factors()`` gives.
+    offers_factors: bool = False
     #: Whether backward reads the bottoms' (tops') data, which then must be kept.
     backward_reads_bottom: bool = True
     backward_reads_top: bool = True
+    #: Whether `state` is the same on all workers, so that any of them may take it.
+    state_is_shared: bool = False
+    #: Records of an epoch, for layers that read data which all workers share.
+    record_count: int | None = None
 
     def __init__(self, param: Any, context: LayerContext) -> None:
         self.param = param
@@ -160,6 +181,19 @@ class Layer:
         """Uses for the contract suite; every registered type has at least one."""
         return []
 
+    def set_pool(self, pool: Pool | None) -> bool:
+        """Take moments over the batches of all workers, or (None) over the own one.
+
+        Returns:
+            Whether the layer takes any in its phase: most do not.
+        """
+        return False
+
+    @property
+    def moves_statistics(self) -> bool:
+        """Whether forward changes the parameters, which then are statistics."""
+        return self.has_statistics
+
     # -- state that exact resume needs -------------------------------------------
     def state(self) -> JsonObject:
         """JSON-able state beyond parameters: data position, generator state."""
@@ -167,6 +201,9 @@ class Layer:
 
     def restore_state(self, state: JsonObject) -> None:
         """Take back what `state` gave."""
+
+    def skip_batch(self) -> None:
+        """Leave a batch of a test to another worker: data layers move on."""
 
     def close(self) -> None:
         """Release threads and files."""

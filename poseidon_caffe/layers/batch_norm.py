@@ -10,7 +10,8 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.geometry import BatchNormGeometry
 from poseidon_caffe.backend.protocols import BatchNormKernel
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Pool
+from poseidon_caffe.layers.pooled_moments import PooledBatchNorm
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.layers.scale import Scale
 from poseidon_caffe.types import Array, Phase, Shape
@@ -29,6 +30,9 @@ class BatchNorm(Layer):
     TRAIN takes the batch's own moments and adds them to the running ones, which
     decay by ``moving_average_fraction``; the variance is stored unbiased (m / (m-1)).
     TEST, or ``use_global_stats: true``, takes the stored moments.
+
+    With a pool (`set_pool`) TRAIN takes the moments of all workers' batches, whose
+    running moments then are the same; forward and backward wait for the slowest.
 
     Caffe parity: exact.
     """
@@ -51,6 +55,7 @@ class BatchNorm(Layer):
         self.fused_relu = False
         self._geometry: BatchNormGeometry | None = None
         self._kernel: BatchNormKernel | None = None
+        self._pool: Pool | None = None
         self._mean = Blob(dtype=context.dtype)
         self._var = Blob(dtype=context.dtype)
         self._no_shift = Blob(dtype=context.dtype)
@@ -90,17 +95,33 @@ class BatchNorm(Layer):
         if geometry != self._geometry:
             self._geometry, self._kernel = geometry, None
 
+    def set_pool(self, pool: Pool | None) -> bool:
+        """Take the batch's moments over all workers, unless stored ones are used."""
+        if not self.use_stored:
+            self._pool, self._kernel = pool, None
+        return not self.use_stored
+
+    @property
+    def moves_statistics(self) -> bool:
+        """Whether forward changes the running moments."""
+        return not self.use_stored
+
+    def _make_kernel(self) -> BatchNormKernel:
+        assert self._geometry is not None
+        if self._pool is None:
+            return self.ops.batch_norm(self._geometry)
+        return PooledBatchNorm(self.ops, self._geometry, self._pool)
+
     def _shown(self, array: Array) -> Array:
         """The array with a channel axis."""
         return array.reshape(-1, 1) if array.ndim == 1 else array
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Normalise; in TRAIN also update the running moments."""
-        if bottom[0].count == 0:
+        if bottom[0].count == 0 and self._pool is None:
             return
         if self._kernel is None:
-            assert self._geometry is not None
-            self._kernel = self.ops.batch_norm(self._geometry)
+            self._kernel = self._make_kernel()
         if self.use_stored:
             self._load_moments()
         scale = shift = None
@@ -111,7 +132,10 @@ class BatchNorm(Layer):
         x, y = self._shown(bottom[0].data), self._shown(top[0].data)
         self._kernel.forward(x, y, self._mean.data, self._var.data, scale, shift)
         if not self.use_stored:
-            self._store_moments(bottom[0].count // self.blobs[0].count)
+            samples = bottom[0].count // self.blobs[0].count
+            if isinstance(self._kernel, PooledBatchNorm):
+                samples = self._kernel.count
+            self._store_moments(samples)
 
     def _load_moments(self) -> None:
         """Stored sums divided by their weight (0 while nothing is stored)."""
@@ -121,7 +145,9 @@ class BatchNorm(Layer):
         self.ops.add([self.blobs[1].data], self._var.data, [factor])
 
     def _store_moments(self, samples: int) -> None:
-        """Add the batch's moments (of ``samples`` values a channel)."""
+        """Add the batch's moments (of ``samples`` values a channel, maybe none)."""
+        if samples == 0:
+            return
         keep = float(self.param.batch_norm_param.moving_average_fraction)
         unbiased = samples / (samples - 1) if samples > 1 else 1.0
         total_mean, total_var, weight = (blob.data for blob in self.blobs)
@@ -139,7 +165,8 @@ class BatchNorm(Layer):
         bottom: Sequence[Blob],
     ) -> None:
         """Gradient through the normalised values and the batch's own moments."""
-        if not propagate_down[0] or bottom[0].count == 0:
+        nothing = bottom[0].count == 0 and self._pool is None
+        if not propagate_down[0] or nothing:
             return
         if self._kernel is None:
             raise LayerError(self.describe("cannot go backward before a forward"))

@@ -38,8 +38,9 @@ class Data(Layer):
     """Reads records of a database, transforms them, and makes them batches.
 
     Tops: data (batch_size, C, H, W), after cropping; label (batch_size,) if there
-    is a second top.  One worker of N takes every N-th record (`data.feed`); with
-    ``shared_file_system: false`` it reads all of ``source_<rank>`` instead.
+    is a second top.  One worker of N takes every N-th record, or in tests every N-th
+    batch (`data.feed`); with ``shared_file_system: false`` it reads all of
+    ``source_<rank>`` instead.
 
     Caffe parity: exact values; crops, mirrors and ``rand_skip`` are drawn by another
     generator.  Unlike Caffe's, the position and the draws survive a resume.
@@ -56,6 +57,8 @@ class Data(Layer):
         super().__init__(param, context)
         self._feed: Feed | None = None
         self._seed: int = self.context.seed
+        # The positions in sources of their own have nothing to do with each other.
+        self.state_is_shared = bool(self.param.data_param.shared_file_system)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Open the database and shape the tops from its first record."""
@@ -108,6 +111,11 @@ class Data(Layer):
         self._transformer.key = self._key()
         self._feed.restore_state(state)  # drops what was drawn ahead
 
+    def skip_batch(self) -> None:
+        """Move on by one batch that another worker reads, in the shared source."""
+        assert self._feed is not None
+        self._feed.skip()
+
     def close(self) -> None:
         """Stop reading ahead and close the database."""
         if self._feed is not None:
@@ -146,6 +154,8 @@ class Data(Layer):
         settings = self._feed_settings(source, top)
         self._feed = Feed(source, settings)
         self._feed.on_restart = self._restarting
+        if param.shared_file_system:
+            self.record_count = self._feed.record_count
         top[0].reshape((settings.batch_size, *source.image_shape))
         if len(top) > 1:
             top[1].reshape((settings.batch_size,))

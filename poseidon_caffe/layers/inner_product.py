@@ -43,6 +43,10 @@ class InnerProduct(Layer):
         self._dx_view = PlainView(self.ops, context.dtype)
         self._y_view = PlainView(self.ops, context.dtype)
         self._factors: tuple[Array, Array] | None = None
+        #: Transposed weights' gradient is the product the other way round.
+        self.offers_factors = not param.inner_product_param.transpose
+        #: Backward keeps the factors but leaves the parameters' gradients alone.
+        self.defer_gradient = False
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make weights and bias."""
@@ -72,6 +76,7 @@ class InnerProduct(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """One matrix product, bias added."""
+        self._factors = None
         x = self._x_view.read(bottom[0].data, (self._m, self._k))
         y = self._y_view.target(top[0].data, (self._m, self._n))
         bias = self.blobs[1].data if len(self.blobs) > 1 else None
@@ -87,13 +92,17 @@ class InnerProduct(Layer):
         propagate_down: Sequence[bool],
         bottom: Sequence[Blob],
     ) -> None:
-        """Two matrix products and a column sum."""
+        """Two matrix products and a column sum; with ``defer_gradient`` one product.
+
+        A fused ReLU's own backward has run already: the top's diff is this layer's.
+        """
         transpose = self.param.inner_product_param.transpose
         dy = self._y_view.read(top[0].diff, (self._m, self._n))
         if any(self.param_propagate_down):
             x = self._x_view.read(bottom[0].data, (self._m, self._k))
             self._factors = (dy, x)
-            self._backward_params(x, dy, transpose=transpose)
+            if not self.defer_gradient:
+                self._backward_params(x, dy, transpose=transpose)
         if propagate_down[0]:
             dx = self._dx_view.target(bottom[0].diff, (self._m, self._k))
             weights = self.blobs[0].data
@@ -113,13 +122,13 @@ class InnerProduct(Layer):
     def factors(self) -> tuple[Array, Array] | None:
         """(top diff (M, N), bottom matrix (M, K)) of the last backward.
 
-        Their product dy^T x is the weight gradient.  None before a backward, and
-        for transposed weights, whose gradient is the product the other way round.
-        The arrays are live until the layer's next forward.
+        Their product dy^T x is the weight gradient, the column sums of dy the bias
+        gradient.  None between a forward and its backward, for parameters that want
+        no gradient, and unless `offers_factors`.  The arrays are live until the
+        layer's next forward; in a net whose blobs share memory only until the next
+        layer's backward, so copy them in ``grad_ready`` or ``factors_ready``.
         """
-        if self.param.inner_product_param.transpose:
-            return None
-        return self._factors
+        return self._factors if self.offers_factors else None
 
     # -- fusing ------------------------------------------------------------------
     @property

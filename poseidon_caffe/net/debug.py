@@ -1,4 +1,4 @@
-"""``debug_info``: mean magnitudes of blobs and parameters, in Caffe's lines."""
+"""``debug_info``, mean magnitudes in Caffe's lines, and where numbers went bad."""
 
 from __future__ import annotations
 
@@ -11,9 +11,35 @@ from poseidon_caffe.backend.blob import Blob
 if TYPE_CHECKING:
     from poseidon_caffe.net.net import Net
 
-__all__ = ["DebugListener", "DebugLog"]
+__all__ = ["DebugListener", "DebugLog", "first_non_finite"]
 
 DebugListener = Callable[[str], None]
+
+
+def first_non_finite(net: Net) -> str | None:
+    """Name the first parameter or blob that holds a NaN or inf; see `Net`'s.
+
+    Without the pool: the other workers may look elsewhere, or not at all.
+    """
+    pool = net.pool
+    net.set_pool(None)
+    try:
+        return _first_non_finite(net)
+    finally:
+        net.set_pool(pool)
+
+
+def _first_non_finite(net: Net) -> str | None:
+    for i, layer in enumerate(net.layers):
+        for k, blob in enumerate(layer.blobs):
+            if net.ops.first_bad(blob.data) >= 0:
+                return f"parameter {k} of layer {layer.name}"
+        if net.bottom_blobs[i]:
+            layer.forward(net.bottom_blobs[i], net.top_blobs[i])
+        for name, blob in zip(net.top_names[i], net.top_blobs[i], strict=True):
+            if net.ops.first_bad(blob.data) >= 0:
+                return f"blob {name} (top of layer {layer.name}, {layer.type})"
+    return None
 
 
 class DebugLog:

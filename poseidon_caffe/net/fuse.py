@@ -71,6 +71,9 @@ def _fuse_batch_norm(net: Net, index: int, layer: BatchNorm) -> None:
     scale = net.layers[after] if after is not None else None
     if after is None or not isinstance(scale, Scale) or not layer.can_fuse_scale(scale):
         return
+    if layer.will_backward and not net.bottom_need_backward[index][0]:
+        # It would skip its own backward (propagate_down: false), and the scale's.
+        return
     last = _next_in_place(net, after)
     relu = net.layers[last] if last is not None else None
     plain = isinstance(relu, ReLU) and relu.slope == 0 and not layer.will_backward

@@ -32,13 +32,16 @@ class FactorSource(Protocol):
 
     Attributes:
         defer_gradient: leave the gradients of weights and bias alone in backward;
-            whoever sets it makes them from the factors.
+            whoever sets it makes them from the factors.  Not for shared weights.
     """
 
     defer_gradient: bool
 
     def factors(self) -> tuple[Array, Array] | None:
-        """(top diff (M, N), bottom data (M, K)), live until its next forward."""
+        """(top diff (M, N), bottom data (M, K)), live until its next forward.
+
+        Where blobs share memory, only inside ``grad_ready`` and ``factors_ready``.
+        """
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,10 @@ class ParamSlot:
         decay_mult: factor on the weight decay.
         users: indices of all layers that use it, ascending.
         ready_after: layer whose backward completes the gradient (lowest user).
-        source: offers factors instead of a dense gradient, or None.
-        statistics: running statistics (BatchNorm), which no rule changes; workers
-            average them.
+        source: offers factors instead of a dense gradient, of the bias too (which
+            it shares with nobody), or None.
+        statistics: running statistics (BatchNorm), which no rule but every forward
+            changes; workers average them.
     """
 
     index: int
@@ -92,7 +96,10 @@ class NetObserver(Protocol):
     def grad_ready(self, slot: ParamSlot, event: Event) -> None:
         """The slot's gradient of this iteration is complete once ``event`` is.
 
-        Called once for every slot, from the last layer down to the first.
+        Called once for every slot, from the last layer down to the first; for
+        frozen slots and statistics too.  Nothing reads the slot's values any more
+        until the layer's next forward: they may be overwritten from now on, by any
+        thread, if the blob's ``touch`` is called before that forward.
         """
 
     def factors_ready(self, slot: ParamSlot) -> None:

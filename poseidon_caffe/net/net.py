@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import numpy as np
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.errors import GraphError
-from poseidon_caffe.layers.base import Layer, LayerContext
+from poseidon_caffe.layers.base import Layer, LayerContext, Pool
 from poseidon_caffe.net import weights
 from poseidon_caffe.net.building import build, fill_loss_weights
-from poseidon_caffe.net.debug import DebugListener, DebugLog
+from poseidon_caffe.net.debug import DebugListener, DebugLog, first_non_finite
 from poseidon_caffe.net.filtering import filter_net, net_state
 from poseidon_caffe.net.fuse import fuse
 from poseidon_caffe.net.hooks import DONE, NetObserver, NullObserver, ParamSlot
 from poseidon_caffe.net.memory import share_memory
+from poseidon_caffe.net.options import NetOptions
 from poseidon_caffe.net.param_groups import ParamGroup, gather
 from poseidon_caffe.net.splits import insert_splits
 from poseidon_caffe.types import JsonObject, Phase, Shape, Shard
@@ -27,24 +29,6 @@ from poseidon_caffe.types import JsonObject, Phase, Shape, Shard
 __all__ = ["LayerHook", "Net", "NetOptions"]
 
 LayerHook = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class NetOptions:
-    """How a net may be run.
-
-    Attributes:
-        fuse: run neighbouring layers as one where the blobs come out the same.
-        share_memory: let blobs that are never alive together share memory; only
-            outputs, data and parameters keep their values after a pass.
-        prefetch: data layers read ahead in threads.
-        forward_only: backward never comes (scoring), so nothing is kept for it.
-    """
-
-    fuse: bool = False
-    share_memory: bool = False
-    prefetch: bool = True
-    forward_only: bool = False
 
 
 class Net:
@@ -68,6 +52,7 @@ class Net:
         slots: the learnable ones as solvers and clusters see them.
         groups: the same in pieces of memory, when memory is planned; else empty.
         observer: told about progress (wait-free backpropagation).
+        pool: what BatchNorm pools its moments with (`set_pool`), or None.
 
     Raises:
         GraphError, LayerError, DataError: the net cannot be built.
@@ -85,7 +70,7 @@ class Net:
         dtype: type = np.float32,
         seed: int = 0,
         shard: Shard = Shard(),  # noqa: B008 - frozen
-        options: NetOptions = NetOptions(),
+        options: NetOptions = NetOptions(),  # noqa: B008 - frozen
         path: str = "",
     ) -> None:
         self.ops, self.phase, self.options, self.path = ops, phase, options, path
@@ -122,6 +107,7 @@ class Net:
         self.output_names = sorted(built.available)
         self.groups: list[ParamGroup] = []
         self.observer: NetObserver = NullObserver()
+        self.pool: Pool | None = None
         self.before_forward_hooks: list[LayerHook] = []
         self.after_forward_hooks: list[LayerHook] = []
         self.before_backward_hooks: list[LayerHook] = []
@@ -188,8 +174,26 @@ class Net:
     def debug_listener(self, listener: DebugListener | None) -> None:
         self._debug.listener = listener
 
+    def set_pool(self, pool: Pool | None) -> int:
+        """Let BatchNorm take its moments over the batches of all workers.
+
+        For the training net: each pass then has every worker make the same calls.
+
+        Args:
+            pool: what adds them up; None: each worker takes its own batch's again.
+
+        Returns:
+            How many layers it concerns.
+        """
+        self.pool = pool
+        return sum(layer.set_pool(pool) for layer in self.layers)
+
     def complete_slots_at(self, layer: int, earlier: int) -> None:
-        """Say that the backward of ``earlier`` is what makes ``layer``'s gradients."""
+        """Say that the backward of ``earlier`` is what makes ``layer``'s gradients.
+
+        And the last to read ``layer``'s parameters, which may change from then on.
+        """
+        self.__dict__.pop("_ready_after", None)
         self.slots = [
             replace(slot, ready_after=min(slot.ready_after, earlier))
             if layer in slot.users
@@ -269,23 +273,25 @@ class Net:
                     self._debug.backward(i)
             for hook in self.after_backward_hooks:
                 hook(i)
-            if last_pass:
-                for slot in self._ready_after.get(i, ()):
-                    self.observer.grad_ready(slot, DONE)
+            self._tell_ready(i, last_pass=last_pass)
         if self.debug_info and start is None and end == 0:
             self._debug.whole_net()
         if last_pass:
             self.observer.backward_done()
 
-    @property
+    def _tell_ready(self, layer: int, *, last_pass: bool) -> None:
+        for slot in self._ready_after.get(layer, ()):
+            if last_pass:
+                self.observer.grad_ready(slot, DONE)
+            elif slot.source is not None:
+                self.observer.factors_ready(slot)
+
+    @cached_property
     def _ready_after(self) -> dict[int, list[ParamSlot]]:
-        cached: dict[int, list[ParamSlot]] | None = self.__dict__.get("_ready")
-        if cached is None:
-            cached = {}
-            for slot in self.slots:
-                cached.setdefault(slot.ready_after, []).append(slot)
-            self.__dict__["_ready"] = cached
-        return cached
+        found: dict[int, list[ParamSlot]] = {}
+        for slot in self.slots:
+            found.setdefault(slot.ready_after, []).append(slot)
+        return found
 
     def forward_backward(self, *, last_pass: bool = True) -> float:
         """One forward and one backward pass; the loss."""
@@ -328,19 +334,7 @@ class Net:
         also works where blobs share memory.
         """
         with np.errstate(all="ignore"):
-            return self._first_non_finite()
-
-    def _first_non_finite(self) -> str | None:
-        for i, layer in enumerate(self.layers):
-            for k, blob in enumerate(layer.blobs):
-                if self.ops.first_bad(blob.data) >= 0:
-                    return f"parameter {k} of layer {layer.name}"
-            if self.bottom_blobs[i]:
-                layer.forward(self.bottom_blobs[i], self.top_blobs[i])
-            for name, blob in zip(self.top_names[i], self.top_blobs[i], strict=True):
-                if self.ops.first_bad(blob.data) >= 0:
-                    return f"blob {name} (top of layer {layer.name}, {layer.type})"
-        return None
+            return first_non_finite(self)
 
     # -- weights and state --------------------------------------------------------
     def copy_trained_from(self, source: Any) -> list[str]:
@@ -384,6 +378,11 @@ class Net:
         for layer in self.layers:
             if layer.name in state:
                 layer.restore_state(state[layer.name])
+
+    def skip_batch(self) -> None:
+        """Leave the next batch of a test to another worker."""
+        for layer in self.layers:
+            layer.skip_batch()
 
     def close(self) -> None:
         """Stop data threads and close databases."""

@@ -139,12 +139,27 @@ class ParamTable:
                 decay_mult=owner.decay_mult,
                 users=tuple(sorted(set(owner.users))),
                 ready_after=min(owner.users),
-                source=_factor_source(layers[owner.layer], owner.param_index),
+                source=self._factor_source(layers[owner.layer], owner),
+                statistics=layers[owner.layer].moves_statistics,
             )
             for k, owner in enumerate(self._owners)
         ]
 
+    def _factor_source(self, layer: Layer, owner: _Owner) -> Any:
+        """The layer itself when its weights' gradient is a product of factors.
 
-def _factor_source(layer: Layer, param_index: int) -> Any:
-    """The layer itself when its weights' gradient is a product of factors."""
-    return layer if param_index == 0 and hasattr(layer, "factors") else None
+        Weights of several layers keep it, so that others can tell why their slot has
+        no factors.  Not so where only the bias has other uses: who takes the weights'
+        gradient from the factors takes the bias's as well.
+        """
+        if owner.param_index != 0 or not layer.offers_factors:
+            return None
+        if len(set(owner.users)) > 1:
+            return layer
+        rest = {id(blob.data_storage) for blob in layer.blobs[1:]}
+        unshared = all(
+            len(other.users) == 1
+            for other in self._owners
+            if id(other.blob.data_storage) in rest
+        )
+        return layer if unshared else None

@@ -9,9 +9,11 @@ from typing import Any
 
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.errors import SolverError
+from poseidon_caffe.net.filtering import filter_net
 from poseidon_caffe.net.net import Net, NetOptions
 from poseidon_caffe.schema.messages import NetState, dialect_fields
 from poseidon_caffe.schema.upgrade import read_net, upgrade_net
+from poseidon_caffe.solver.batches import divide_batches
 from poseidon_caffe.solver.events import (
     DataRestarted,
     Event,
@@ -51,6 +53,7 @@ class NetBuilder:
 
     Args:
         param: the SolverParameter.
+        shard: which worker this is; test nets are dealt whole batches.
         path: the solver's file; nets that are not found from the working folder
             are looked for beside it.
         emit: takes events.
@@ -65,10 +68,10 @@ class NetBuilder:
     emit: Callable[[Event], None]
 
     def train_net(self) -> Net:
-        """The one train net.
+        """The one train net, its batches divided as the options say.
 
         Raises:
-            SolverError: no net or several are given.
+            SolverError: no net or several are given, or a batch cannot be divided.
         """
         source = _train_source(self.param)
         said = source.describe()
@@ -106,6 +109,10 @@ class NetBuilder:
         state.MergeFrom(param.state)
         if own is not None:
             state.MergeFrom(own)
+        is_train = phase == Phase.TRAIN
+        if is_train and self.options.divide_batch > 1:
+            param = filter_net(param, state)
+            divide_batches(param, self.options.divide_batch)
         net = Net(
             param,
             ops=self.ops,
@@ -114,7 +121,7 @@ class NetBuilder:
             stages=tuple(state.stage),
             dtype=self.options.dtype,
             seed=self.seed,
-            shard=self.shard,
+            shard=replace(self.shard, by_batch=not is_train),
             options=options,
             path=path,
         )

@@ -12,9 +12,16 @@ from poseidon_caffe.solver.events import (
     Warned,
 )
 from poseidon_caffe.solver.resume import open_snapshot
-from poseidon_caffe.solver.sidecar import FileMark, Sidecar
+from poseidon_caffe.solver.sidecar import FileMark, Sidecar, plain_json
 from poseidon_caffe.solver.snapshot import SnapshotPaths, write_snapshot
 from poseidon_caffe.solver.state_file import StateFile
+from poseidon_caffe.solver.worker_state import (
+    WorkerState,
+    apply_shared,
+    apply_worker,
+    capture,
+    mean_losses,
+)
 
 if TYPE_CHECKING:
     from poseidon_caffe.solver.solver import Solver
@@ -23,12 +30,18 @@ __all__ = ["load_checkpoint", "save_checkpoint"]
 
 
 def save_checkpoint(solver: Solver) -> SnapshotPaths:
-    """Write a snapshot of ``solver``; see `Solver.snapshot`."""
+    """Write a snapshot of ``solver``; see `Solver.snapshot`.
+
+    Every worker must call this: rank 0 writes what all of them give.
+    """
     param, iteration = solver.param, solver.iteration
     is_hdf5 = param.snapshot_format == param.HDF5
     paths = SnapshotPaths.of(solver.prefix, iteration, is_hdf5=is_hdf5)
-    if solver.shard.rank != 0:
+    workers = solver.sync.gather(plain_json(capture(solver).to_json()))
+    solver.sync.collect_history()
+    if solver.shard.rank != 0 or workers is None:
         return paths
+    states = [WorkerState(**worker) for worker in workers]
     state = StateFile(
         iteration=iteration,
         learned_net=paths.model,
@@ -41,9 +54,8 @@ def save_checkpoint(solver: Solver) -> SnapshotPaths:
             iteration=iteration,
             model=model_mark,
             state=state_mark,
-            train=solver.net.state(),
-            tests=[net.state() for net in solver.test_nets],
-            losses=solver.window.values(),
+            workers=states,
+            dealt=list(solver.tester.dealt),
             seed=solver.seed,
             world=solver.shard.world,
         )
@@ -64,42 +76,50 @@ def load_checkpoint(solver: Solver, path: str) -> None:
     solver.iteration = found.state.iteration
     solver.schedule.current_step = found.state.current_step
     solver.emit(HistoryRestored(solver.type))
-    problem = _misfit(solver, found.sidecar)
-    if not problem and found.sidecar is not None:
-        _load_sidecar(solver, found.sidecar, path)
+    problem = _take_sidecar(solver, found.sidecar, path)
     if problem:
-        message = (
-            f"{path}: {problem}: data and random numbers start anew, so results will "
-            "differ slightly from an unbroken run's"
-        )
-        solver.emit(Warned(message))
+        said = f"{path}: {problem}, so results will differ slightly from an unbroken "
+        solver.emit(Warned(said + "run's"))
     solver.emit(Resumed(path, solver.iteration, exact=not problem))
 
 
-def _load_sidecar(solver: Solver, sidecar: Sidecar, path: str) -> None:
-    """Data positions, generators and the loss window."""
-    try:
-        solver.net.restore_state(sidecar.train)
-        for net, state in zip(solver.test_nets, sidecar.tests, strict=False):
-            net.restore_state(state)
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"{path}: the sidecar does not fit the net: {error!r}"
-        raise SnapshotError(msg) from error
-    solver.seed = sidecar.seed
-    solver.window.replace(sidecar.losses)
-    solver.keep_window = True
+_ANEW = "data and random numbers start anew"
 
 
-def _misfit(solver: Solver, sidecar: Sidecar | None) -> str:
-    """Why a sidecar cannot be used, "" when it can."""
+def _take_sidecar(solver: Solver, sidecar: Sidecar | None, path: str) -> str:
+    """Go on as the sidecar says; what cannot be exact then, "" when all is."""
+    solver.resumed_workers = []
     if sidecar is None:
         nets = (solver.net, *solver.test_nets)
         # Without data or random layers there is nothing that it could lack.
         lost = any(net.state() for net in nets)
-        return "a bare Caffe snapshot, without the data position" if lost else ""
-    if sidecar.world != solver.shard.world:
-        return f"written by {sidecar.world} workers, now {solver.shard.world}"
-    missing = sorted(set(solver.net.state()) - set(sidecar.train))
+        return f"a bare Caffe snapshot, without the data position: {_ANEW}" * lost
+    missing = sorted(set(solver.net.state()) - set(sidecar.workers[0].train))
     if missing:
-        return f"the sidecar knows nothing of layer {', '.join(missing)}"
-    return ""
+        return f"the sidecar knows nothing of layer {', '.join(missing)}: {_ANEW}"
+    try:
+        problem = _restore_workers(solver, sidecar)
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path}: the sidecar does not fit the net: {error!r}"
+        raise SnapshotError(msg) from error
+    solver.seed = sidecar.seed
+    solver.keep_window = True
+    # Test nets may have come or gone since.
+    known = dict(enumerate(sidecar.dealt))
+    solver.tester.dealt = [known.get(i, 0) for i in range(len(solver.test_nets))]
+    return problem
+
+
+def _restore_workers(solver: Solver, sidecar: Sidecar) -> str:
+    """Data positions, generators and the loss window, as far as they are known."""
+    workers, shard = sidecar.workers, solver.shard
+    if sidecar.world == len(workers) == shard.world:
+        apply_worker(solver, workers[shard.rank])
+        solver.resumed_workers = workers
+        return ""
+    left = apply_shared(solver, workers[0], mean_losses(workers))
+    names = f" (layers {', '.join(left)})" if left else ""
+    return (
+        f"written by {sidecar.world} workers, now {shard.world}: data go on at the "
+        f"same record, but what each worker has of its own starts anew{names}"
+    )

@@ -216,7 +216,8 @@ class IterationDisplayed(Event):
 
     Attributes:
         iteration: 0-based iteration being run.
-        loss: smoothed over ``average_loss`` iterations.
+        loss: smoothed over ``average_loss`` iterations; on rank 0 of a cluster the
+            mean of all workers', as the outputs are.
         iters_per_s: iterations since the last display per second.
         elapsed_s: seconds since the last display.
         display_iters: the ``display`` setting.
@@ -293,7 +294,12 @@ class SnapshotFailed(Event):
 
 @dataclass(frozen=True)
 class FinalLoss(Event):
-    """``Iteration <iteration>, loss = <loss>``: the last line, without timing."""
+    """``Iteration <iteration>, loss = <loss>``: the last line, without timing.
+
+    Attributes:
+        iteration: iterations done.
+        loss: smoothed; on rank 0 of a cluster the mean of all workers'.
+    """
 
     iteration: int
     loss: float

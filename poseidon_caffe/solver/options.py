@@ -21,12 +21,15 @@ class SolverOptions:
         test_net: the same for test nets; None: as ``net``.
         dtype: floating type of all blobs.
         seed: used when ``random_seed`` is not set; None draws one from the system.
+        divide_batch: workers that share the batch which the train net asks for
+            (strong scaling); 1: each has such a batch of its own.
     """
 
     net: NetOptions = field(default_factory=NetOptions)
     test_net: NetOptions | None = None
     dtype: type = np.float32
     seed: int | None = None
+    divide_batch: int = 1
 
 
 @dataclass

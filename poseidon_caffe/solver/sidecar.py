@@ -1,7 +1,8 @@
 """The sidecar of a snapshot: what exact resume needs and Caffe's files lack.
 
 ``PREFIX_iter_N.poseidonstate`` is JSON: checksums of the two files beside it, the
-data positions and generators of every net, and the solver's own state.
+data positions and generators of every net on every worker, and the solver's own
+state.  Format 1, which had only one worker's, is read too.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from poseidon_caffe.errors import SnapshotError
+from poseidon_caffe.solver.worker_state import WorkerState
 from poseidon_caffe.types import JsonObject
 
-__all__ = ["FORMAT_VERSION", "FileMark", "Sidecar", "mark_of"]
+__all__ = ["FORMAT_VERSION", "FileMark", "Sidecar", "mark_of", "plain_json"]
 
 #: Raised when older programs could not read the sidecar any more.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _BLOCK_BYTES = 1 << 20
 
 
@@ -59,19 +61,18 @@ class Sidecar:
     Attributes:
         iteration: iterations done.
         model, state: the Caffe pair.
-        train: `Net.state` of the train net; tests: of each test net.
-        losses: the window of the smoothed loss, oldest first.
+        workers: each worker's own part, by rank.
+        dealt: test batches of each test net so far, on all workers together.
         seed: seed the nets were built with.
-        world: number of workers.
-        version: `FORMAT_VERSION` of the writer.
+        world: number of workers; format 1 knows only the first one's part.
+        version: `FORMAT_VERSION`.
     """
 
     iteration: int
     model: FileMark
     state: FileMark
-    train: JsonObject
-    tests: list[JsonObject] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
+    workers: list[WorkerState]
+    dealt: list[int] = field(default_factory=list)
     seed: int = 0
     world: int = 1
     version: int = FORMAT_VERSION
@@ -96,8 +97,7 @@ class Sidecar:
             found = json.loads(path.read_bytes())
             version = int(found["version"])
             if version <= FORMAT_VERSION:
-                model, state = FileMark(**found["model"]), FileMark(**found["state"])
-                return cls(**{**found, "model": model, "state": state})
+                return cls._of_json(found if version > 1 else _upgraded(found))
         except (OSError, ValueError, TypeError, KeyError) as error:
             msg = (
                 f"{path}: this sidecar is damaged or unreadable ({error}); remove it "
@@ -109,6 +109,31 @@ class Sidecar:
             f"{FORMAT_VERSION}); update Poseidon"
         )
         raise SnapshotError(msg)
+
+    @classmethod
+    def _of_json(cls, found: JsonObject) -> Sidecar:
+        parts = {
+            "model": FileMark(**found["model"]),
+            "state": FileMark(**found["state"]),
+            "workers": [WorkerState(**worker) for worker in found["workers"]],
+        }
+        if not parts["workers"]:
+            raise ValueError("no worker's state in it")
+        return cls(**{**found, **parts})
+
+
+def _upgraded(found: JsonObject) -> JsonObject:
+    """Format 1 as format 2: what it holds is the first worker's."""
+    names = ("train", "tests", "losses")
+    worker = {name: found[name] for name in names if name in found}
+    rest = {name: value for name, value in found.items() if name not in names}
+    return {**rest, "workers": [worker], "version": FORMAT_VERSION}
+
+
+def plain_json(value: JsonObject) -> JsonObject:
+    """``value`` as reading it back from JSON gives it: no NumPy, no tuples."""
+    plain: JsonObject = json.loads(json.dumps(value, default=_plain))
+    return plain
 
 
 def _plain(value: Any) -> Any:

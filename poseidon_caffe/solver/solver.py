@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import secrets
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,12 +20,11 @@ from poseidon_caffe.schema.printer import to_prototxt
 from poseidon_caffe.schema.upgrade import upgrade_solver
 from poseidon_caffe.solver.building import NetBuilder
 from poseidon_caffe.solver.checkpoint import load_checkpoint, save_checkpoint
+from poseidon_caffe.solver.display import Display
 from poseidon_caffe.solver.events import (
     DebugLine,
     Event,
-    FinalLoss,
     Finished,
-    IterationDisplayed,
     IterationFinished,
     LayerIgnored,
     LearningRateDisplayed,
@@ -45,6 +43,8 @@ from poseidon_caffe.solver.gradients import sum_gradients
 from poseidon_caffe.solver.history import History
 from poseidon_caffe.solver.numerics import bad_loss
 from poseidon_caffe.solver.options import Callbacks, SolverOptions
+from poseidon_caffe.solver.requests import Requests
+from poseidon_caffe.solver.row_updates import SolverRowUpdater
 from poseidon_caffe.solver.rules import make_rule
 from poseidon_caffe.solver.schedule import ScheduleState, check_schedule, learning_rate
 from poseidon_caffe.solver.snapshot import (
@@ -52,10 +52,18 @@ from poseidon_caffe.solver.snapshot import (
     probe_prefix,
     snapshot_prefix,
 )
-from poseidon_caffe.solver.testing import Tester, output_values
-from poseidon_caffe.solver.update import LocalSync, Updater, check_update_settings
+from poseidon_caffe.solver.sync import LocalSync
+from poseidon_caffe.solver.testing import Tester
+from poseidon_caffe.solver.update import Updater, check_update_settings
 from poseidon_caffe.solver.window import LossWindow
-from poseidon_caffe.types import GradientSync, Shard, UpdateRule, UpdateStep
+from poseidon_caffe.solver.worker_state import WorkerState
+from poseidon_caffe.types import (
+    GradientSync,
+    RowUpdater,
+    Shard,
+    UpdateRule,
+    UpdateStep,
+)
 
 __all__ = ["Solver", "SolverOptions"]
 
@@ -67,7 +75,8 @@ class Solver:
         param: the SolverParameter; a copy is kept.
         ops: the backend.
         options: settings of the program.
-        shard: which worker of a cluster this is; rank 0 writes snapshots.
+        shard: which worker of a cluster this is; rank 0 reads weights and writes
+            snapshots.
         path: the solver's file, "" when it has none.
         events: listeners that shall see the building of the nets too.
 
@@ -76,6 +85,9 @@ class Solver:
         iteration: how often the parameters have been updated.
         rule, sync: who updates what; a cluster replaces ``sync``.
         history, schedule, window: what snapshots keep besides the parameters.
+        keep_window: the window is of the iterations just before the next one.
+        resumed_workers: all workers' states from a snapshot just restored.
+        tester: runs the test nets.
         callbacks: functions run inside every iteration.
         listeners: told about everything that happens.
 
@@ -103,7 +115,7 @@ class Solver:
         self.iteration = 0
         self.sync: GradientSync = LocalSync()
         self.schedule = ScheduleState()
-        self._stop_requested = self._snapshot_requested = False
+        self._requests = Requests(is_alone=shard.world == 1)
         self._snapshot_error: SnapshotError | None = None
         upgrade_solver(self.param, path or "<solver>")
         self.rule: UpdateRule = make_rule(self.param)
@@ -115,8 +127,9 @@ class Solver:
         self.seed = self._choose_seed()
         self.window = LossWindow(self.param.average_loss)
         self.keep_window = False
+        self.resumed_workers: list[WorkerState] = []
+        self._display = Display(self.param, self.emit)
         self._build()
-        self._displayed_at, self._displayed_iteration = time.monotonic(), 0
 
     def _build(self) -> None:
         builder = NetBuilder(
@@ -125,19 +138,17 @@ class Solver:
         )  # fmt: skip
         self.net: Net = builder.train_net()
         self.test_nets: list[Net] = builder.test_nets()
-        for name in (n for entry in self.param.weights for n in entry.split(",")):
-            self.load_weights(name.strip())
+        if self.shard.rank == 0:
+            for name in (n for entry in self.param.weights for n in entry.split(",")):
+                self.load_weights(name.strip())
         self.history = History(
             self.net.slots, self.rule.history_count, self.options.dtype
         )
         self.updater = Updater(self.param, self.net, self.rule, self.history, self.emit)
-        self._tester = Tester(
-            self.param,
-            self.net,
-            self.test_nets,
-            self.emit,
-            lambda: self._stop_requested,
-        )
+        self.tester = Tester(
+            self.param, self.net, self.test_nets, self.emit,
+            lambda: self._requests.must_stop, self.shard, lambda: self.sync,
+        )  # fmt: skip
         self.net.debug_listener = lambda text: self.emit(DebugLine(text))
         self.emit(ScaffoldingDone())
 
@@ -172,11 +183,11 @@ class Solver:
     # -- what other threads and signal handlers may call ---------------------------
     def request_stop(self) -> None:
         """Stop after the present iteration (or test batch)."""
-        self._stop_requested = True
+        self._requests.ask_stop()
 
     def request_snapshot(self) -> None:
         """Write a snapshot after the present iteration."""
-        self._snapshot_requested = True
+        self._requests.ask_snapshot()
 
     # -- training ------------------------------------------------------------------
     def solve(self, resume_file: str | None = None) -> None:
@@ -208,7 +219,7 @@ class Solver:
         )
         stopped = self._run(self.param.max_iter - self.iteration)
         self._finish(stopped=stopped)
-        self._stop_requested = False
+        self._requests.clear_stop()
         if self._snapshot_error is not None:
             raise self._snapshot_error
 
@@ -225,16 +236,16 @@ class Solver:
         stop_at = self.iteration + iterations
         if not self.keep_window:
             self.window.replace()
-        self.keep_window = False
-        self._restart_clock()
+        self.keep_window, self.resumed_workers = False, []
+        self._display.restart_clock(self.iteration)
         while self.iteration < stop_at:
             first = self.iteration == 0
             if self._test_is_due() and (not first or self.param.test_initialization):
                 self.test_all()
-            if not self._stop_requested:
+            if not self._requests.must_stop:
                 self._iterate()
-            if self._stop_requested:
-                self._stop_requested = False
+            if self._requests.must_stop:
+                self._requests.clear_stop()
                 return True
         return False
 
@@ -242,21 +253,21 @@ class Solver:
         """One iteration: gradients, display, update, snapshot."""
         for callback in self.callbacks.on_start:
             callback()
-        display = self._display_is_due()
+        display = self._display.is_due(self.iteration)
         debug = display and bool(self.param.debug_info)
         self.net.debug_info = debug or bool(self.net.param.debug_info)
         loss = self._gradients()
         self.window.add(loss)
         if display:
-            self._display()
+            self._display.show(self.net, self.iteration, self.window.mean, self.sync)
         for callback in self.callbacks.on_gradients_ready:
             callback()
         self.apply_update()
         self.iteration += 1
         self.emit(IterationFinished(self.iteration, loss))
+        self._requests.agree(self.sync)
         due = self.param.snapshot > 0 and self.iteration % self.param.snapshot == 0
-        if due or self._snapshot_requested:
-            self._snapshot_requested = False
+        if self._requests.take_snapshot() or due:
             self._try_snapshot()
 
     def _gradients(self) -> float:
@@ -277,7 +288,7 @@ class Solver:
             step_before != self.schedule.current_step
         ):
             self.emit(StepReached(self.iteration, self.schedule.current_step))
-        display = self._display_is_due()
+        display = self._display.is_due(self.iteration)
         if display:
             self.emit(LearningRateDisplayed(self.iteration, rate))
         self.updater.apply(
@@ -285,28 +296,6 @@ class Solver:
             self.sync,
             debug=display and bool(self.param.debug_info),
         )
-
-    def _display_is_due(self) -> bool:
-        return bool(self.param.display) and self.iteration % self.param.display == 0
-
-    def _restart_clock(self) -> None:
-        self._displayed_at = time.monotonic()
-        self._displayed_iteration = self.iteration
-
-    def _display(self) -> None:
-        elapsed = time.monotonic() - self._displayed_at
-        rate = (self.iteration - self._displayed_iteration) / (elapsed or 1.0)
-        self.emit(
-            IterationDisplayed(
-                iteration=self.iteration,
-                loss=self.window.mean,
-                iters_per_s=rate,
-                elapsed_s=elapsed,
-                display_iters=self.param.display,
-                outputs=tuple(output_values(self.net)),
-            )
-        )
-        self._restart_clock()
 
     def _finish(self, *, stopped: bool) -> None:
         """What follows the last iteration: snapshot, last loss, last test."""
@@ -317,10 +306,10 @@ class Solver:
         if stopped:
             self.emit(StoppedEarly(self.iteration))
             return
-        if self._display_is_due():
+        if self._display.is_due(self.iteration):
             self.wait()
             self.window.add(self.net.forward())
-            self.emit(FinalLoss(self.iteration, self.window.mean))
+            self._display.show_final(self.iteration, self.window.mean, self.sync)
         if self._test_is_due():
             self.test_all()
         self.emit(Finished(self.iteration))
@@ -333,12 +322,21 @@ class Solver:
     def test_all(self) -> bool:
         """Test every test net; False when a stop was requested meanwhile."""
         self.wait()
-        return self._tester.run_all(self.iteration)
+        return self.tester.run_all(self.iteration)
 
     def test(self, index: int = 0) -> list[OutputValue]:
         """Scores of one test net, averaged over its ``test_iter`` batches."""
         self.wait()
-        return self._tester.run(index, self.iteration) or []
+        return self.tester.run(index, self.iteration) or []
+
+    def row_updater(self, ops: Ops | None = None) -> RowUpdater:
+        """What applies the rule to rows, from the present iteration on.
+
+        Args:
+            ops: a backend for it alone, if another thread than the solver's uses it
+                (see `SolverRowUpdater`); None: the solver's.
+        """
+        return SolverRowUpdater(self, ops or self.ops)
 
     def wait(self) -> None:
         """Return once every parameter may be read."""

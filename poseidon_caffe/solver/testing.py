@@ -1,4 +1,7 @@
-"""Scores of the test nets, averaged over ``test_iter`` batches as Caffe does."""
+"""Scores of the test nets, averaged over ``test_iter`` batches as Caffe does.
+
+The batches of all tests are dealt to the workers in turn; each runs its own.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from poseidon_caffe.solver.events import (
     TestOutputs,
     TestStarted,
 )
-from poseidon_caffe.types import Array
+from poseidon_caffe.solver.scores import ScoreSum
+from poseidon_caffe.types import Array, GradientSync, Shard
 
 __all__ = ["Tester", "output_values"]
 
@@ -48,6 +52,12 @@ class Tester:
         test_nets: one per ``test_iter``.
         emit: takes events.
         should_stop: asked before each batch.
+        shard: which worker this is.
+        sync: gives what joins the workers' scores.
+
+    Attributes:
+        dealt: batches of each test net so far, on all workers together; the same on
+            each of them.
     """
 
     def __init__(
@@ -57,12 +67,17 @@ class Tester:
         test_nets: Sequence[Net],
         emit: Callable[[Event], None],
         should_stop: Callable[[], bool],
+        shard: Shard,
+        sync: Callable[[], GradientSync],
     ) -> None:
         self._param = param
         self._net = net
         self._test_nets = test_nets
         self._emit = emit
         self._should_stop = should_stop
+        self._shard, self._sync = shard, sync
+        self.dealt = [0] * len(test_nets)
+        self._sizes = [[blob.count for blob in net.output_blobs] for net in test_nets]
 
     def run_all(self, iteration: int) -> bool:
         """Test every net; False when a stop was requested meanwhile.
@@ -70,11 +85,12 @@ class Tester:
         An interrupted round is undone, so that a resumed run, which starts with
         the same tests, reads the records that an unbroken one would.
         """
-        before = [net.state() for net in self._test_nets]
+        before, dealt = [net.state() for net in self._test_nets], list(self.dealt)
         for index in range(len(self._test_nets)):
             if self.run(index, iteration) is None:
                 for net, state in zip(self._test_nets, before, strict=True):
                     net.restore_state(state)
+                self.dealt = dealt
                 return False
         return True
 
@@ -84,25 +100,29 @@ class Tester:
         net = self._test_nets[index]
         net.share_trained_layers_with(self._net)
         count = int(self._param.test_iter[index])
-        total_loss, sums = 0.0, [np.zeros(0)] * len(net.output_names)
-        for batch in range(count):
-            if self._should_stop():
-                self._emit(TestInterrupted())
-                return None
-            total_loss += net.forward()
-            scores = [
-                blob.data.reshape(-1).astype(np.float64) for blob in net.output_blobs
-            ]
-            sums = scores if batch == 0 else _add(sums, scores)
-        outputs = output_values(net, [array / count for array in sums])
-        loss = total_loss / count if self._param.test_compute_loss else None
+        sums = self._sum(index, count)
+        if sums is None:
+            self._emit(TestInterrupted())
+            return None
+        total_loss, *scores = sums
+        outputs = output_values(net, [array / count for array in scores])
+        loss = float(total_loss[0]) / count if self._param.test_compute_loss else None
         self._emit(TestOutputs(iteration, index, tuple(outputs), loss))
         return outputs
 
-
-def _add(sums: Sequence[Array], scores: Sequence[Array]) -> list[Array]:
-    """Element by element; a batch of another shape counts as far as it reaches."""
-    return [
-        total[: score.size] + score[: total.size]
-        for total, score in zip(sums, scores, strict=True)
-    ]
+    def _sum(self, index: int, count: int) -> list[Array] | None:
+        """Loss and outputs summed over the batches; None when it was stopped."""
+        net, shard = self._test_nets[index], self._shard
+        first = self.dealt[index] % shard.world
+        scores = ScoreSum(self._sync(), shard, first, [1, *self._sizes[index]])
+        for _ in range(count):
+            if self._should_stop():
+                return None
+            self.dealt[index] += 1
+            if scores.is_own:
+                loss = np.array([net.forward()])
+                scores.add([loss, *(b.data.reshape(-1) for b in net.output_blobs)])
+            else:
+                net.skip_batch()
+                scores.skip()
+        return scores.finish()

@@ -16,18 +16,7 @@ from poseidon_caffe.solver.events import DebugLine, Event, GradientsClipped
 from poseidon_caffe.solver.history import History
 from poseidon_caffe.types import Array, GradientSync, UpdateRule, UpdateStep
 
-__all__ = ["LocalSync", "Segment", "Updater", "check_update_settings"]
-
-
-class LocalSync:
-    """One process: parameters are always ready and updated here."""
-
-    def wait(self, slot: int) -> None:
-        """Nothing to wait for."""
-
-    def updates_locally(self, slot: int) -> bool:
-        """Always."""
-        return True
+__all__ = ["Segment", "Updater", "check_update_settings", "segment_of"]
 
 
 @dataclass(slots=True)
@@ -41,6 +30,34 @@ class Segment:
     decay: float
     l1: bool
     scale: float
+
+
+def segment_of(
+    param: Any,
+    slot: ParamSlot,
+    rate: float,
+    scale: float,
+    arrays: tuple[Array, Array, Sequence[Array]],
+) -> Segment:
+    """What is updated as ``slot`` wants: it, its whole group or a piece of it.
+
+    Args:
+        param: the SolverParameter.
+        slot: whose multipliers apply.
+        rate: global learning rate of the iteration.
+        scale: factor on the raw gradient.
+        arrays: values, gradient, and the rule's history; flat, of one size.
+    """
+    data, diff, history = arrays
+    return Segment(
+        data=data,
+        diff=diff,
+        history=history,
+        local_rate=rate * slot.lr_mult,
+        decay=param.weight_decay * slot.decay_mult,
+        l1=param.regularization_type == "L1",
+        scale=scale,
+    )
 
 
 def check_update_settings(param: Any) -> None:
@@ -92,14 +109,21 @@ class Updater:
             for slot in self._net.slots
         ]
 
+    def is_frozen(self, slot: int) -> bool:
+        """Whether no rule moves this parameter, so that it need not travel."""
+        return self._frozen[slot]
+
     def apply(self, step: UpdateStep, sync: GradientSync, *, debug: bool) -> None:
-        """Update all parameters from their gradients, which are used up."""
+        """Update all parameters from their gradients, which are used up.
+
+        What a cluster updates is left alone, and where that is everything there is
+        nothing to do: it clips by itself, with the norm over all workers.
+        """
+        own = [slot for slot in self._net.slots if sync.updates_locally(slot.index)]
+        if not own:
+            return
         scale = self._clip_scale(step, sync) / self._param.iter_size
-        moving = [
-            slot
-            for slot in self._net.slots
-            if not self._frozen[slot.index] and sync.updates_locally(slot.index)
-        ]
+        moving = [slot for slot in own if not self._frozen[slot.index]]
         for slot in moving:
             sync.wait(slot.index)
         learnable = self._net.learnable
@@ -124,35 +148,13 @@ class Updater:
             for slot in group.slots:
                 del left[slot.index]
                 _ = self._net.learnable[slot.index].diff  # zeros, if nobody wrote it
-            first = group.slots[0]
-            segments.append(
-                self._segment(group.data, group.diff, history, step, scale, first)
-            )
+            first, arrays = group.slots[0], (group.data, group.diff, history)
+            segments.append(segment_of(self._param, first, step.rate, scale, arrays))
         for slot in left.values():
             blob, own = self._net.learnable[slot.index], self._history.of(slot.index)
-            data, diff = blob.data.reshape(-1), blob.diff.reshape(-1)
-            segments.append(self._segment(data, diff, own, step, scale, slot))
+            flat = (blob.data.reshape(-1), blob.diff.reshape(-1), own)
+            segments.append(segment_of(self._param, slot, step.rate, scale, flat))
         return segments
-
-    def _segment(
-        self,
-        data: Array,
-        diff: Array,
-        history: Sequence[Array],
-        step: UpdateStep,
-        scale: float,
-        slot: ParamSlot,
-    ) -> Segment:
-        """What is updated as ``slot`` wants: its own parameter or its whole group."""
-        return Segment(
-            data=data,
-            diff=diff,
-            history=history,
-            local_rate=step.rate * slot.lr_mult,
-            decay=self._param.weight_decay * slot.decay_mult,
-            l1=self._param.regularization_type == "L1",
-            scale=scale,
-        )
 
     def _clip_scale(self, step: UpdateStep, sync: GradientSync) -> float:
         """The factor that brings the gradients' norm down to the limit, or 1."""

@@ -119,13 +119,33 @@ def test_flags_before_the_command_word():
 
 
 def test_the_originals_flags_get_one_warning_line_each(capsys):
-    argv = ["train", "--svb=true", "--table_staleness", "3", "--solver=/no/such"]
+    argv = ["train", "--num_rows_per_table=1", "--client_id", "3", "--solver=/no/such"]
+    assert run(argv) == 1
+    lines = capsys.readouterr().err.splitlines()
+    warnings = [line for line in lines if line.startswith("W")]
+    assert len(warnings) == 2
+    assert "--num_rows_per_table has no effect: rows are cut by bytes" in warnings[0]
+    assert "--client_id has no effect here" in warnings[1]
+
+
+def test_the_originals_cluster_flags_warn_where_nothing_trains(capsys):
+    argv = ["time", "--svb=true", "--table_staleness", "3", "--model=/no/such"]
     assert run(argv) == 1
     lines = capsys.readouterr().err.splitlines()
     warnings = [line for line in lines if line.startswith("W")]
     assert len(warnings) == 2
     assert "--svb has no effect here" in warnings[0]
     assert "--table_staleness has no effect here" in warnings[1]
+
+
+def test_a_host_file_is_checked_and_put_into_mpiruns_words(tmp_path, capsys):
+    path = tmp_path / "hosts"
+    path.write_text("0 10.0.0.1 9999\n1 10.0.0.2 9999\n")
+    assert run(["train", f"--hostfile={path}", "--solver=/no/such"]) == 1
+    assert "mpirun -n 2 --host 10.0.0.1,10.0.0.2" in capsys.readouterr().err
+    path.write_text("0 10.0.0.1 9999\nsecond\tline is\twrong\n")
+    assert run(["train", f"--hostfile={path}", "--solver=/no/such"]) == 1
+    assert f"{path}:2: expected 'id ip port'" in capsys.readouterr().err
 
 
 def test_caffes_flags_of_other_commands_are_accepted(capsys):

@@ -38,6 +38,15 @@ def test_effects(effect, number):
     assert solver.seen == [effect]
 
 
+def test_what_mpirun_hands_on_to_ranks():
+    solver = Requests()
+    with SignalActions(solver, "stop", "snapshot", is_rank=True):
+        send(signal.SIGUSR2)
+        send(signal.SIGUSR1)
+        send(signal.SIGUSR1)
+    assert solver.seen == ["snapshot", "stop", "stop"]
+
+
 def test_the_second_ctrl_c_aborts():
     solver = Requests()
 

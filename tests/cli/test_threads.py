@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from poseidon_caffe.cli.threads import choose, prepare
+from poseidon_caffe.cli.threads import choose, is_bound, prepare
 from poseidon_caffe.errors import UsageError
 
 
@@ -24,6 +24,34 @@ def test_else_the_cores_less_one_for_data(monkeypatch, cores, count):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert choose(0, {}) == count
     assert choose(0, {"OMP_NUM_THREADS": "zero"}) == count
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "count"),
+    [(16, 4, 3), (16, 8, 2), (8, 8, 1), (2, 4, 1), (16, 1, 15)],
+)
+def test_ranks_of_one_machine_share_its_cores(monkeypatch, cores, ranks, count):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert choose(0, {}, ranks) == count
+    assert choose(9, {}, ranks) == 9
+    assert choose(0, {"OMP_NUM_THREADS": "7"}, ranks) == 7
+
+
+def test_a_rank_that_mpirun_bound_has_its_cores_for_itself(monkeypatch):
+    def cores_of(pid: int) -> set[int]:
+        return set(range(16 if pid else 4))
+
+    monkeypatch.setattr(os, "sched_getaffinity", cores_of)
+    assert is_bound()
+    assert choose(0, {}, 4) == 3
+
+
+def test_a_machine_that_tells_nothing_of_bonds(monkeypatch):
+    def nothing(pid: int) -> set[int]:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_getaffinity", nothing)
+    assert not is_bound()
 
 
 def test_negative_is_refused():

@@ -168,6 +168,80 @@ def test_closing_is_prompt_and_ends_the_threads():
         feed.next()
 
 
+def deal(feeds, order):
+    """Let the feeds take the batches in turn; ``order`` says whose each one is."""
+    found = []
+    for rank in order:
+        for other, feed in enumerate(feeds):
+            if other == rank:
+                found += take(feed, 1)
+            else:
+                feed.skip()
+        assert len({feed.state()["next_record"] for feed in feeds}) == 1
+    return found
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_whole_batches_are_dealt(open_feed, world):
+    source = [Numbers(size=10) for _ in range(world)]
+    feeds = [
+        open_feed(source[r], shard=Shard(r, world, by_batch=True), first_record=3)
+        for r in range(world)
+    ]
+    told = [[] for _ in feeds]
+    for feed, notes in zip(feeds, told, strict=True):
+        feed.on_restart = lambda f=feed, n=notes: n.append(f.state()["next_record"])
+    dealt = deal(feeds, [k % world for k in range(12)])
+    assert joined(dealt) == list(range(3, 51))
+    # As one process tells them, whoever read the record.
+    assert told == [[11, 23, 31, 43, 51]] * world
+
+
+def test_batches_dealt_otherwise_than_foreseen(open_feed):
+    feeds = [open_feed(shard=Shard(r, 3, by_batch=True)) for r in range(3)]
+    order = [0, 1, 2, 0, 0, 0, 2, 1, 1, 2, 0, 1, 2, 0, 1, 2, 2]
+    assert joined(deal(feeds, order)) == list(range(4 * len(order)))
+    for feed in feeds:
+        feed.restore_state({"next_record": 40})
+    assert joined(deal(feeds, [2, 0, 1, 2])) == list(range(40, 56))
+
+
+def test_only_own_batches_are_read():
+    sources = [Numbers() for _ in range(2)]
+    feeds = [
+        Feed(source, FeedSettings(4, Shard(r, 2, by_batch=True), prefetch=1))
+        for r, source in enumerate(sources)
+    ]
+    deal(feeds, [0, 1] * 5)
+    assert [source.reads for source in sources] == [5, 5]
+    for feed in feeds:
+        feed.close()
+        with pytest.raises(DataError, match="closed"):
+            feed.skip()
+
+
+def test_foreseen_batches_are_read_ahead():
+    source = Numbers()
+    settings = FeedSettings(4, Shard(1, 3, by_batch=True), prefetch=2)
+    feed = Feed(source, settings)
+    for _ in range(6):
+        feed.skip()
+        take(feed, 1)
+        feed.skip()
+    feed.close()
+    assert source.reads <= 6 + 2
+
+
+def test_nothing_is_skipped_where_records_are_dealt(open_feed):
+    feed = open_feed(shard=Shard(1, 2))
+    feed.skip()
+    assert take(feed, 1) == [[1, 3, 5, 7]]
+
+
+def test_record_count(open_feed):
+    assert open_feed(Numbers(size=77)).record_count == 77
+
+
 def test_reading_when_asked_starts_no_thread():
     source = Numbers()
     feed = Feed(source, FeedSettings(batch_size=2, prefetch=0))

@@ -129,6 +129,24 @@ def test_workers_together_read_what_one_would(world, build):
                 np.testing.assert_array_equal(got, every[r::world])
 
 
+def test_workers_deal_whole_batches_in_tests(build):
+    text = f"data_param {{ {SOURCE} batch_size: 4 }}"
+    whole = batches(*build(text), 9)
+    layers = [build(text, shard=Shard(r, 2, by_batch=True)) for r in range(2)]
+    notes = []
+    layers[0][0].note = notes.append
+    for k, expected in enumerate(whole):
+        for r, (layer, top) in enumerate(layers):
+            if k % 2 == r:
+                (got,) = batches(layer, top, 1)
+                for a, b in zip(got, expected, strict=True):
+                    np.testing.assert_array_equal(a, b)
+            else:
+                layer.skip_batch()
+    assert layers[0][0].state() == layers[1][0].state()
+    assert len(notes) == 9 * 4 // layers[0][0].record_count
+
+
 def test_a_resumed_layer_goes_on_exactly(build):
     through = batches(*build(RANDOM % 4, phase=Phase.TRAIN, seed=9), 8)
     first, top = build(RANDOM % 4, phase=Phase.TRAIN, seed=9)
@@ -173,11 +191,22 @@ def test_the_end_of_an_epoch_is_noted(build):
     assert notes == [RESTARTING] * 2
 
 
+def test_a_shared_source_is_counted(build, data_dir):
+    layer, _ = build(f"data_param {{ {SOURCE} batch_size: 5 }}")
+    assert layer.state_is_shared
+    assert layer.record_count > 5
+
+
 def test_sources_of_their_own(build, data_dir):
     shutil.copytree(data_dir / "raw_lmdb", data_dir / "own_1", dirs_exist_ok=True)
     text = 'source: "own" backend: LMDB batch_size: 3 shared_file_system: false'
     layer, top = build(f"data_param {{ {text} }}", shard=Shard(1, 2))
     assert batches(layer, top, 1)[0][1].tolist() == [0, 1, 2]
+    assert not layer.state_is_shared
+    assert layer.record_count is None
+    test, top = build(f"data_param {{ {text} }}", shard=Shard(1, 2, by_batch=True))
+    test.skip_batch()
+    assert batches(test, top, 1)[0][1].tolist() == [0, 1, 2]
     with pytest.raises(DataError, match="own_0: no such LMDB"):
         build(f"data_param {{ {text} }}", shard=Shard(0, 2))
 

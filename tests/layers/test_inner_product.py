@@ -58,6 +58,54 @@ def test_factors_make_the_gradient(channels_last):
     np.testing.assert_allclose(dy.sum(axis=0), run.layer.blobs[1].diff, rtol=1e-5)
 
 
+def test_factors_are_those_of_the_last_backward_until_the_next_forward():
+    run = product()
+    run.forward()
+    run.set_top_diffs([np.ones((3, 4))])
+    run.backward()
+    assert run.layer.factors() is not None
+    run.forward()
+    assert run.layer.factors() is None
+
+
+def test_parameters_that_learn_nothing_keep_no_factors():
+    run = product()
+    run.layer.param_propagate_down = [False, False]
+    run.forward()
+    run.backward()
+    assert run.layer.factors() is None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_deferred_gradient_is_left_to_who_has_the_factors(channels_last, bias):
+    text = "" if bias else "bias_term: false"
+    plain, run = (product(text, channels_last=channels_last) for _ in range(2))
+    dy = np.random.default_rng(6).standard_normal((3, 4))
+    assert not run.layer.defer_gradient
+    run.layer.defer_gradient = True
+    for blob in run.layer.blobs:
+        blob.diff[...] = 7
+    for each in (plain, run):
+        each.forward()
+        each.set_top_diffs([dy])
+    np.testing.assert_array_equal(run.backward()[0], plain.backward()[0])
+    assert all(np.all(d == 7) for d in run.param_diffs())
+    dy, x = run.layer.factors()
+    made = [dy.T @ x, dy.sum(axis=0)]
+    for got, want in zip(made, plain.param_diffs(), strict=False):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_deferred_gradient_stays_lazily_zero():
+    run = product()
+    run.layer.defer_gradient = True
+    run.clear_param_diffs()
+    run.forward()
+    run.backward()
+    assert run.layer.blobs[0].gradient_target()[1] is False
+
+
 def test_a_fused_relu_is_the_relu():
     run = product()
     plain = run.forward()[0]

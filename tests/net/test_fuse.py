@@ -152,6 +152,19 @@ def test_not_in_place_is_not_fused():
     assert not any(layer.skip_forward for layer in net.layers)
 
 
+def test_a_batch_norm_that_propagates_nothing_is_not_fused():
+    """Its backward does nothing, so the scale's gradients would be lost."""
+    text = RESIDUAL.replace('name: "bn1"', 'name: "bn1" propagate_down: false')
+    plain, fused = make_net(text), make_net(text, fuse=True)
+    for net in (plain, fused):
+        fill_inputs(net)
+    for slot, a, b in zip(
+        plain.slots, gradients(plain)[1], gradients(fused)[1], strict=True
+    ):
+        np.testing.assert_allclose(b, a, rtol=2e-3, atol=1e-5, err_msg=slot.name)
+        assert np.any(a) or slot.name.startswith(("c1/", "bn", "c2/1"))
+
+
 def test_debug_info_switches_fusing_off():
     net = make_net("debug_info: true" + RESIDUAL, fuse=True, share_memory=True)
     assert not any(layer.skip_forward for layer in net.layers)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from poseidon_caffe.net.hooks import DONE, NullObserver, ParamSlot
@@ -12,12 +14,15 @@ from tests.net.support import (
     fc,
     fill_inputs,
     golden_param,
+    gradients,
     layer,
     loss,
     make_net,
+    set_params,
+    values,
 )
 from tests.net.test_fuse import NETS
-from tests.net.test_params import siamese
+from tests.net.test_params import autoencoder, siamese
 
 
 class Recorder:
@@ -36,6 +41,9 @@ class Recorder:
     def grad_ready(self, slot, event):
         event.wait()
         self.calls.append(("ready", slot.index))
+
+    def factors_ready(self, slot):
+        self.calls.append(("factors", slot.index))
 
     def backward_done(self):
         self.calls.append(("done", None))
@@ -104,6 +112,22 @@ def test_only_the_last_pass_tells_of_gradients():
     assert not recorder.of("ready", "done")
     net.forward_backward()
     assert len(recorder.of("ready")) == 4
+
+
+def test_the_earlier_passes_tell_of_factors():
+    net = make_net(siamese())
+    fill_inputs(net, 4)
+    recorder = Recorder(net)
+    net.forward_backward(last_pass=False)
+    # Of shared weights too, which have a source but no factors.
+    assert [net.slots[k].name for k in recorder.of("factors")] == ["head/0", "w"]
+    for index in recorder.of("factors"):
+        at = recorder.calls.index(("factors", index))
+        done = [n for kind, n in recorder.calls[:at] if kind == "backward"]
+        assert done[-1] == net.slots[index].ready_after
+    recorder.calls.clear()
+    net.forward_backward()
+    assert not recorder.of("factors")
 
 
 def test_scoring_is_not_observed():
@@ -177,7 +201,192 @@ def test_the_null_observer_does_nothing():
     observer, slot = NullObserver(), make_net(SMALL).slots[0]
     observer.before_forward(0)
     observer.grad_ready(slot, DONE)
+    observer.factors_ready(slot)
     observer.backward_done()
+
+
+# -- what a cluster builds on ------------------------------------------------------
+
+FILLED = 'filler { type: "uniform" min: 0.5 max: 1.5 }'
+#: Every kind of parameter, and every order in which backward may read one.
+ZOO = (
+    DATA
+    + layer("free", "Parameter", "", "free", "parameter_param { shape { dim: 8 } }")
+    + conv("c1", "data", "num_output: 8 kernel_size: 3 pad: 1")
+    + layer("own", "Scale", "c1 free", "c1", "scale_param { axis: 1 }")
+    + conv("c2", "c1", "num_output: 16 kernel_size: 3 group: 2")
+    + layer("bn", "BatchNorm", "c2", "c2")
+    + layer("s", "Scale", "c2", "c2", f"scale_param {{ bias_term: true {FILLED} }}")
+    + layer("p", "PReLU", "c2", "c2")
+    + conv("d", "c2", "num_output: 16 kernel_size: 1 bias_term: false")
+    + layer("b", "Bias", "d", "d", f"bias_param {{ {FILLED} }}")
+    + layer("bn2", "BatchNorm", "d", "d", "batch_norm_param { use_global_stats: true }")
+    + layer("s2", "Scale", "d", "d", f"scale_param {{ {FILLED} }}")
+    + fc("f1", "d", 24, 'param { name: "w" } param { lr_mult: 0 }')
+    + layer("r", "ReLU", "f1", "f1")
+    + fc("f2", "f1", 24)
+    + layer("r2", "ReLU", "f2", "f2")
+    + layer(
+        "t", "InnerProduct", "f2", None,
+        "inner_product_param { num_output: 24 transpose: true "
+        'weight_filler { type: "xavier" } }',
+    )
+    + fc("f3", "t")
+    + loss("l", "f3 label")
+)  # fmt: skip
+FAST = {"fuse": True, "share_memory": True}
+CASES = {
+    "zoo": (ZOO, {}),
+    "zoo, fast": (ZOO, FAST),
+    "siamese": (siamese(), FAST),
+    "permissive": (autoencoder(), FAST),
+    "residual": (NETS["residual"], FAST),
+    "inception": (NETS["inception"], FAST),
+}
+
+
+@pytest.fixture(params=CASES)
+def make(request):
+    """Makes nets of one kind, their inputs filled; options override the kind's."""
+    text, given = CASES[request.param]
+
+    def build(**options):
+        net = make_net(text, **{**given, **options})
+        set_sound_params(net, 3)
+        fill_inputs(net, 3)
+        return net
+
+    return build
+
+
+def set_sound_params(net, seed):
+    """As `set_params`, but statistics as they may be: no negative variances."""
+    set_params(net, seed)
+    for slot in net.slots:
+        if net.layers[slot.owner].has_statistics:
+            blob = net.learnable[slot.index]
+            blob.data[...] = np.abs(blob.data) + 0.1
+
+
+class Overwriter(NullObserver):
+    """Keeps each gradient when it is told of, and ruins the values right then.
+
+    As a cluster does: by another thread, through memory it took at the start.
+    """
+
+    def __init__(self, net, value):
+        self.net, self.value = net, value
+        self.memory = [blob.data.reshape(-1) for blob in net.learnable]
+        self.grads = {}
+        net.observer = self
+
+    def grad_ready(self, slot, event):
+        event.wait()
+        assert slot.index not in self.grads
+        self.grads[slot.index] = self.net.learnable[slot.index].diff.copy()
+        thread = threading.Thread(target=self._write, args=(slot.index,))
+        thread.start()
+        thread.join()
+
+    def _write(self, index):
+        self.memory[index][...] = self.value
+
+
+def test_values_may_be_overwritten_once_their_slot_is_ready(make):
+    plain, net = make(), make()
+    observer = Overwriter(net, np.nan)
+    loss_of_plain, wanted = gradients(plain)
+    loss_of_net, got = gradients(net)
+    assert loss_of_net == loss_of_plain
+    assert any(np.any(grad) for grad in wanted)
+    assert sorted(observer.grads) == list(range(len(net.slots)))
+    for slot, a, b in zip(net.slots, got, wanted, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=slot.name)
+        # Complete when it was told of.
+        np.testing.assert_array_equal(observer.grads[slot.index], b, err_msg=slot.name)
+
+
+def test_values_written_from_outside_are_seen_after_touch(make):
+    """By every kernel that keeps weights in an order of its own."""
+    net, other = make(), make()
+    gradients(net)
+    observer = Overwriter(net, 0.0)
+    for seed in (5, 6):
+        observer.grads.clear()
+        gradients(net)
+        set_sound_params(other, seed)
+        for memory, value in zip(observer.memory, values(other), strict=True):
+            memory[...] = value.reshape(-1)
+        for blob in net.learnable:
+            blob.touch()
+        fresh = make()
+        for blob, value in zip(fresh.learnable, values(other), strict=True):
+            blob.data[...] = value
+            blob.touch()
+        net.observer = NullObserver()
+        fresh.restore_state(net.state())
+        (loss_of_net, got), (loss_of_fresh, wanted) = gradients(net), gradients(fresh)
+        assert loss_of_net == loss_of_fresh
+        for slot, a, b in zip(net.slots, got, wanted, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=slot.name)
+        net.observer = observer
+
+
+class FactorTaker(NullObserver):
+    """Makes gradients from factors, pass by pass, where a slot offers them."""
+
+    def __init__(self, net):
+        self.net = net
+        self.made = {}
+        net.observer = self
+
+    def grad_ready(self, slot, event):
+        event.wait()
+        self.factors_ready(slot)
+
+    def factors_ready(self, slot):
+        factors = slot.factors()
+        if factors is None:
+            return
+        dy, x = (np.asarray(f, np.float64) for f in factors)
+        bias = 0 if len(self.net.layers[slot.owner].blobs) == 1 else dy.sum(axis=0)
+        weights, biases = self.made.get(slot.index, (0, 0))
+        self.made[slot.index] = (weights + dy.T @ x, biases + bias)
+
+
+@pytest.mark.parametrize("iter_size", [1, 3])
+def test_factors_make_the_gradients_of_all_passes(make, iter_size):
+    """Fused layers and shared memory too: they are right when they are told of."""
+    plain, net = make(fuse=False, share_memory=False), make()
+    taker = FactorTaker(net)
+    deferred = [s for s in net.slots if s.source is not None and len(s.users) == 1]
+    for slot in deferred:
+        slot.source.defer_gradient = True
+    before = {s.index: net.learnable[s.index].diff.copy() for s in deferred}
+    for each in (plain, net):
+        each.clear_param_diffs()
+        rng = np.random.default_rng(8)
+        for k in range(iter_size):
+            for name in each.input_names:
+                blob = each.blobs[name]
+                if len(blob.shape) > 1:
+                    blob.data[...] = rng.standard_normal(blob.shape)
+            each.forward_backward(last_pass=k == iter_size - 1)
+    assert sorted(taker.made) == [s.index for s in deferred]
+    for slot in net.slots:
+        want = plain.learnable[slot.index].diff
+        got, tolerance = net.learnable[slot.index].diff, np.abs(want).max() * 1e-3
+        if slot.index in taker.made:
+            np.testing.assert_array_equal(got, before[slot.index])
+            got = taker.made[slot.index][0]
+        elif slot.index - 1 in taker.made and slot.param_index == 1:
+            assert not np.any(got)
+            got = taker.made[slot.index - 1][1]
+            if slot.lr_mult == 0:
+                continue
+        np.testing.assert_allclose(
+            got, want, rtol=0, atol=tolerance + 1e-6, err_msg=slot.name
+        )
 
 
 def test_factors_come_from_the_source_of_an_unshared_slot():

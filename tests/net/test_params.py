@@ -72,6 +72,34 @@ def test_multipliers_default_to_one_and_statistics_are_not_learned():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "phase", "moving"),
+    [
+        ("", Phase.TRAIN, True),
+        ("", Phase.TEST, False),
+        ("batch_norm_param { use_global_stats: true }", Phase.TRAIN, False),
+        ("batch_norm_param { use_global_stats: false }", Phase.TEST, True),
+    ],
+)
+def test_statistics_are_what_forward_changes(text, phase, moving):
+    net = make_net(
+        DATA + conv("c", "data") + layer("bn", "BatchNorm", "c", "c", text)
+        + layer("s", "Scale", "c", "c") + fc("f", "c"),
+        phase=phase,
+    )  # fmt: skip
+    marked = {slot.name for slot in net.slots if slot.statistics}
+    assert marked == ({"bn/0", "bn/1", "bn/2"} if moving else set())
+    before = [blob.data.copy() for blob in net.learnable]
+    fill_inputs(net)
+    net.forward()
+    changed = {
+        slot.name
+        for slot, old in zip(net.slots, before, strict=True)
+        if np.any(net.learnable[slot.index].data != old)
+    }
+    assert changed == marked
+
+
 def test_more_specs_than_parameters():
     with pytest.raises(GraphError, match=r'"f".*3 param specs but only 2 parameters'):
         make_net(DATA + fc("f", "data", body="param { } param { } param { }"))
@@ -92,6 +120,29 @@ def test_gradients_as_factors_are_offered_by_inner_products():
     # The sum over two users is no product of two small matrices.
     assert net.slots[0].factors() is None
     assert net.slots[1].factors() is None
+
+
+def source_of(text):
+    return {s.name: s.source is not None for s in make_net(text).slots}
+
+
+def test_no_factors_where_they_would_not_make_every_gradient():
+    ip = "inner_product_param { num_output: 5 transpose: true }"
+    text = DATA + layer("f", "InnerProduct", "data", body=ip)
+    assert source_of(text) == {"f/0": False, "f/1": False}
+    # The bias has other uses, so it is no column sum of this layer's top diff.
+    second = fc("g", "f", body='param { } param { name: "b" }')
+    text = DATA + fc("f", "data", body='param { } param { name: "b" }') + second
+    assert source_of(text) == {"f/0": False, "b": False, "g/0": False}
+    # Nor are weights that are the bias as well.
+    one = "inner_product_param { num_output: 1 }"
+    twice = named("w") + ' param { name: "w" share_mode: PERMISSIVE }'
+    text = DATA.replace("dim: 3 dim: 8 dim: 8", "dim: 1 dim: 1 dim: 1")
+    text += layer("f", "InnerProduct", "data", body=one + twice)
+    assert source_of(text) == {"w": False}
+    bare = "inner_product_param { num_output: 5 bias_term: false }"
+    text = DATA + layer("f", "InnerProduct", "data", body=bare)
+    assert source_of(text) == {"f/0": True}
 
 
 # -- sharing -----------------------------------------------------------------

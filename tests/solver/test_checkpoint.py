@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -23,11 +24,14 @@ from tests.golden_support import Recording, assert_close
 from tests.solver.support import (
     GOLDEN,
     INPUT_NET,
+    LMDB_NET,
     Recorder,
     digest,
     feed,
     make_solver,
+    weights,
 )
+from tests.solver.team import run_team
 
 RULES = {
     "SGD": "momentum: 0.9 weight_decay: 0.01",
@@ -38,6 +42,7 @@ RULES = {
     "Adam": "momentum: 0.9",
 }
 MULTISTEP = 'lr_policy: "multistep" gamma: 0.5 stepvalue: 2 stepvalue: 5 '
+OWN = "shared_file_system: false "
 TESTED = "test_iter: 3 test_interval: 2 test_initialization: false "
 
 
@@ -182,6 +187,114 @@ def test_another_number_of_workers_is_told(lmdb_solver):
     recorder = Recorder()
     lmdb_solver(events=[recorder]).restore(path)
     assert "written by 4 workers, now 1" in recorder.of(Warned)[0].message
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_workers_resume_exactly_as_many_as_they_were(lmdb_solver, in_folder, world):
+    text = (
+        'type: "Adam" momentum: 0.9 display: 1 average_loss: 4 snapshot_prefix: "p" '
+        + MULTISTEP
+        + TESTED
+    )
+    net = LMDB_NET.format(folder=lmdb_solver().net and in_folder)
+    unbroken = run_team(world, text + "snapshot: 3", net, lambda m: m.solver.step(8))
+    resumed = run_team(
+        world,
+        text + "random_seed: 99",
+        net,
+        lambda m: m.solver.step(5),
+        resume="p_iter_3.solverstate",
+    )
+    for whole, member in zip(unbroken, resumed, strict=True):
+        a, b = member.solver, whole.solver
+        assert (a.iteration, a.seed) == (8, b.seed)
+        assert [x.tobytes() for x in weights(a)] == [x.tobytes() for x in weights(b)]
+        assert a.net.state() == b.net.state()
+        assert a.window.values() == b.window.values()
+        assert a.tester.dealt == b.tester.dealt
+        for event in (IterationFinished, TestOutputs):
+            wanted = [e for e in whole.recorder.of(event) if e.iteration > 3]
+            assert member.recorder.of(event) == wanted
+            assert wanted
+        assert not member.recorder.of(Warned)
+    # Each has drawn its own numbers.
+    assert len({str(m.solver.net.state()["drop"]) for m in resumed}) == world
+    (told,) = [e for m in resumed for e in m.recorder.of(Resumed)]
+    assert told == Resumed("p_iter_3.solverstate", 3, exact=True)
+
+
+def test_history_of_all_workers_is_in_the_snapshot(lmdb_solver, in_folder):
+    """Each slot's history lives with its owner until it is collected."""
+    net = LMDB_NET.format(folder=lmdb_solver().net and in_folder)
+    text = 'momentum: 0.9 snapshot_prefix: "p"'
+    run_team(2, text, net, lambda m: (m.solver.step(2), m.solver.snapshot()))
+    state = read_binary("p_iter_2.solverstate", SolverState)
+    assert all(np.abs(list(blob.data)).max() > 0 for blob in state.history)
+
+
+@pytest.mark.parametrize("worlds", [(1, 2), (2, 1), (3, 2)])
+def test_another_number_of_workers_goes_on_with_the_data(
+    lmdb_solver, in_folder, worlds
+):
+    net = LMDB_NET.format(folder=lmdb_solver().net and in_folder)
+    text = 'snapshot_prefix: "p" average_loss: 3 ' + TESTED
+    before, after = worlds
+    first = run_team(before, text + "snapshot: 4", net, lambda m: m.solver.step(4))
+    windows = [m.solver.window.values() for m in first]
+    second = run_team(
+        after,
+        text + "random_seed: 7",
+        net,
+        lambda m: (m.solver.net.state(), m.solver.window.values()),
+        resume="p_iter_4.solverstate",
+    )
+    for member in second:
+        state, losses = member.result
+        assert state["data"] == first[0].solver.net.state()["data"]
+        assert losses == pytest.approx(np.mean(windows, axis=0))
+        for mine, its in zip(
+            member.solver.test_nets, first[0].solver.test_nets, strict=True
+        ):
+            assert mine.state()["test"] == its.state()["test"]
+    (warning,) = second[0].recorder.of(Warned)
+    assert f"written by {before} workers, now {after}" in warning.message
+    assert "of its own starts anew (layers drop)" in warning.message
+    assert not second[0].recorder.of(Resumed)[0].exact
+
+
+def test_sidecars_of_format_1_go_on_exactly(lmdb_solver, in_folder):
+    unbroken = lmdb_solver("average_loss: 3 snapshot: 4 " + TESTED)
+    unbroken.step(6)
+    path = in_folder / "p_iter_4.poseidonstate"
+    found = json.loads(path.read_text())
+    del found["dealt"]
+    (worker,) = found.pop("workers")
+    path.write_text(json.dumps({**found, **worker, "version": 1}))
+    recorder = Recorder()
+    second = lmdb_solver("average_loss: 3 " + TESTED, events=[recorder])
+    second.restore("p_iter_4.solverstate")
+    assert recorder.of(Resumed)[0].exact
+    second.step(2)
+    assert digest(second) == digest(unbroken)
+    assert second.window.values() == unbroken.window.values()
+
+
+def test_an_own_source_starts_anew_with_other_workers(lmdb_solver, in_folder):
+    shutil.copytree(lmdb_solver().net and in_folder / "lmdb", in_folder / "lmdb_0")
+    own = LMDB_NET.format(folder=in_folder).replace("backend", OWN + "backend")
+    first = make_solver('snapshot_prefix: "p"', own)
+    first.step(2)
+    path = first.snapshot().sidecar
+    first.close()
+    found = json.loads((in_folder / path).read_text())
+    found["workers"] *= 2
+    (in_folder / path).write_text(json.dumps({**found, "world": 2}))
+    recorder = Recorder()
+    second = make_solver("", own, events=[recorder])
+    second.restore("p_iter_2.solverstate")
+    assert "(layers data, drop)" in recorder.of(Warned)[0].message
+    assert second.net.state()["data"]["next_record"] == 0
+    second.close()
 
 
 def test_other_ranks_write_nothing(in_folder):

@@ -123,6 +123,9 @@ def test_only_the_last_pass_is_observed():
         def grad_ready(self, slot, event):
             self.seen.append(("ready", slot.index))
 
+        def factors_ready(self, slot):
+            self.seen.append(("factors", slot.index))
+
         def backward_done(self):
             self.seen.append(("done", 0))
 
@@ -132,6 +135,9 @@ def test_only_the_last_pass_is_observed():
     solver.step(1)
     assert observer.seen.count(("done", 0)) == 1
     assert sorted(i for kind, i in observer.seen if kind == "ready") == [0, 1, 2, 3]
+    # Of the others, inner products' weights tell of their factors.
+    factors = [i for kind, i in observer.seen if kind == "factors"]
+    assert factors == 2 * [s.index for s in solver.net.slots[::-1] if s.source]
 
 
 def test_test_initialization_off(tmp_path):

@@ -87,6 +87,7 @@ def test_a_stop_interrupts_and_undoes_the_round(recorder):
     assert len(recorder.of(TestInterrupted)) == 1
     assert [e.index for e in recorder.of(TestOutputs)] == [0]
     assert [net.state() for net in solver.test_nets] == before
+    assert solver.tester.dealt == [0, 0]
 
 
 def test_outputs_of_a_net():

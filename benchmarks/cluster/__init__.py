@@ -1,0 +1,1 @@
+"""The cluster measured: hosts made of network namespaces, and what runs on them."""

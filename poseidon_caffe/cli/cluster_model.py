@@ -1,0 +1,68 @@
+"""A solver as the cluster sees it: parameters, the rule for pieces of them, factors."""
+
+from __future__ import annotations
+
+from poseidon_caffe.backend.select import get_ops
+from poseidon_caffe.comm.courier import Courier, Waiting
+from poseidon_caffe.comm.model import Model
+from poseidon_caffe.net.net import Net
+from poseidon_caffe.solver.events import GradientsClipped
+from poseidon_caffe.solver.solver import Solver
+from poseidon_caffe.types import Array, RowUpdater
+
+__all__ = ["factor_rows", "model_of"]
+
+
+def model_of(solver: Solver, courier: Courier) -> Model:
+    """What a cluster needs of ``solver``; make it when the start state is in place."""
+    limit = float(solver.param.clip_gradients)
+
+    def on_clip(iteration: int, norm: float, factor: float) -> None:
+        solver.emit(GradientsClipped(iteration, norm, limit, factor))
+
+    def rebuild(x: Array, dy: Array, dw: Array, db: Array | None) -> None:
+        solver.ops.inner_product_backward_weights(x, dy, dw, db)
+
+    return Model(
+        slots=solver.net.slots,
+        blobs=solver.net.learnable,
+        updater=_courier_updater(solver, courier),
+        local_updater=solver.row_updater(),
+        rebuild=rebuild,
+        factor_rows=factor_rows(solver.net),
+        iteration=solver.iteration,
+        iter_size=int(solver.param.iter_size),
+        clip_gradients=limit,
+        frozen=_frozen(solver),
+        on_clip=on_clip,
+    )
+
+
+def factor_rows(net: Net) -> dict[int, int]:
+    """Rows of the factors of one pass, by index of the slots that have factors."""
+    rows = {}
+    for slot in net.slots:
+        if slot.source is not None and len(slot.users) == 1:
+            top = net.top_blobs[slot.owner][0]
+            rows[slot.index] = top.count // max(slot.shape[0], 1)
+    return rows
+
+
+def _frozen(solver: Solver) -> frozenset[int]:
+    """Slots that never change, so that they need not travel."""
+    return frozenset(
+        slot.index
+        for slot in solver.net.slots
+        if solver.updater.is_frozen(slot.index) and not slot.statistics
+    )
+
+
+def _courier_updater(solver: Solver, courier: Courier) -> RowUpdater:
+    """The one for the communication thread: one core, the others compute.
+
+    It is made there: OpenMP's number of threads belongs to the thread that sets it.
+    """
+    made: list[RowUpdater] = []
+    courier.call(lambda: made.append(solver.row_updater(get_ops(solver.ops.name, 1))))
+    courier.wait_for(lambda: bool(made), Waiting("the kernels of the update"))
+    return made[0]

@@ -1,0 +1,254 @@
+"""A tiny model that a few ranks train in one process, each in a thread of its own."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.comm.cluster import Attachment, Cluster
+from poseidon_caffe.comm.fake import Delay, FakeNetwork
+from poseidon_caffe.comm.model import Model
+from poseidon_caffe.comm.settings import ClusterSettings
+from poseidon_caffe.net.hooks import DONE, ParamSlot
+from poseidon_caffe.types import Array, RowPiece
+
+ROWS = 3  # factor rows of a pass
+RATE, MOMENTUM = 0.05, 0.9
+
+
+class Momentum:
+    """The RowUpdater of SGD with momentum, in the plainest way."""
+
+    history_count = 1
+
+    def __init__(self, blobs: Sequence[Blob]) -> None:
+        self.history = [np.zeros(blob.count, blob.dtype) for blob in blobs]
+        self.applied: list[tuple[int, int]] = []
+
+    def history_of(self, slot: int) -> tuple[Array, ...]:
+        return (self.history[slot],)
+
+    def apply(self, iteration: int, pieces: Sequence[RowPiece], scale: float) -> None:
+        for piece in pieces:
+            self.applied.append((iteration, piece.slot))
+            (history,) = piece.history
+            history *= MOMENTUM
+            history += RATE * (piece.diff * piece.diff.dtype.type(scale))
+            data = piece.data
+            data -= history
+
+
+@dataclass
+class Product:
+    """An inner product's factors: what a layer's backward left."""
+
+    defer_gradient: bool = False
+    held: tuple[Array, Array] | None = None
+
+    def factors(self) -> tuple[Array, Array] | None:
+        return self.held
+
+
+@dataclass
+class Tiny:
+    """Parameters of a few layers: (weights (M, K), bias (M,)) each.
+
+    The gradient of a worker is a function of the values, the worker and the
+    iteration, so that any stale or torn value shows in the result.
+    """
+
+    widths: tuple[int, ...] = (40, 30, 50, 7)
+    dtype: type = np.float64
+    statistics: bool = False
+    slots: list[ParamSlot] = field(default_factory=list)
+    blobs: list[Blob] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        draw = np.random.default_rng(3)
+        self.products = [Product() for _ in self.widths[1:]]
+        for layer, (inputs, outputs) in enumerate(
+            zip(self.widths, self.widths[1:], strict=False)
+        ):
+            for k, shape in enumerate(((outputs, inputs), (outputs,))):
+                self._add(layer, k, shape, draw)
+        if self.statistics:
+            self._add(len(self.widths) - 1, 0, (11,), draw, statistics=True)
+        self.updater = Momentum(self.blobs)
+        self.local = self.updater
+
+    def _add(
+        self,
+        layer: int,
+        k: int,
+        shape: tuple[int, ...],
+        draw: np.random.Generator,
+        *,
+        statistics: bool = False,
+    ) -> None:
+        blob = Blob(shape, dtype=self.dtype)
+        blob.data[...] = draw.normal(size=shape)
+        source = None if k or statistics else self.products[layer]
+        self.slots.append(
+            ParamSlot(
+                len(self.blobs), f"ip{layer}/{k}", layer, k, shape,
+                0.0 if statistics else 1.0, 1.0, (layer,), layer, source, statistics,
+            )
+        )  # fmt: skip
+        self.blobs.append(blob)
+
+    @property
+    def layers(self) -> int:
+        return max(slot.owner for slot in self.slots) + 1
+
+    def factors(self, layer: int, worker: int, iteration: int, part: int) -> None:
+        """What the layer's backward leaves in a pass: depends on the weights."""
+        weights, product = self.blobs[2 * layer].data, self.products[layer]
+        draw = np.random.default_rng((layer, worker, iteration, part))
+        top = draw.normal(size=(ROWS, weights.shape[0])) + weights[:, 0]
+        bottom = draw.normal(size=(ROWS, weights.shape[1])) + weights[0]
+        product.held = (top.astype(self.dtype), bottom.astype(self.dtype))
+
+    def backward(self, layer: int) -> None:
+        """Add the pass's gradient to the diffs, as a layer does."""
+        product = self.products[layer]
+        if product.defer_gradient:
+            return
+        assert product.held is not None
+        top, bottom = product.held
+        for blob, value in zip(
+            self.blobs[2 * layer : 2 * layer + 2],
+            (top.T @ bottom, top.sum(axis=0)),
+            strict=True,
+        ):
+            target, accumulate = blob.gradient_target()
+            target[...] = target + value if accumulate else value
+
+    def statistics_step(self, worker: int, iteration: int) -> None:
+        blob = self.blobs[-1]
+        blob.data[...] = 0.9 * blob.data + np.sin(np.arange(11) + worker + iteration)
+
+    def model(self, **settings: object) -> Model:
+        def rebuild(x: Array, dy: Array, dw: Array, db: Array | None) -> None:
+            np.matmul(dy.T, x, out=dw)
+            if db is not None:
+                np.sum(dy, axis=0, out=db)
+
+        rows = {slot.index: ROWS for slot in self.slots if slot.source is not None}
+        return Model(
+            self.slots, self.blobs, self.updater, self.local, rebuild, rows, **settings
+        )  # type: ignore[arg-type]
+
+    def state(self) -> Array:
+        return np.concatenate([blob.data.reshape(-1) for blob in self.blobs])
+
+
+def alone(tiny: Tiny, workers: int, iterations: int, passes: int = 1, clip: float = -1.0) -> Array:
+    """What one process computes that does all the workers' work in turn."""
+    for iteration in range(iterations):
+        sums = [np.zeros_like(blob.data) for blob in tiny.blobs]
+        stats = []
+        for worker in range(workers):
+            for blob in tiny.blobs:
+                blob.clear_diff()
+            for layer in reversed(range(len(tiny.products))):
+                for part in range(passes):
+                    tiny.factors(layer, worker, iteration, part)
+                    tiny.backward(layer)
+            for total, blob in zip(sums, tiny.blobs, strict=True):
+                total += blob.diff
+            if tiny.statistics:
+                before = tiny.blobs[-1].data.copy()
+                tiny.statistics_step(worker, iteration)
+                stats.append(tiny.blobs[-1].data.copy())
+                tiny.blobs[-1].data[...] = before
+        learned = [slot for slot in tiny.slots if not slot.statistics]
+        norm = math.sqrt(sum(float((sums[s.index] ** 2).sum()) for s in learned)) / workers
+        factor = clip / norm if 0 <= clip < norm else 1.0
+        for slot in learned:
+            data = tiny.blobs[slot.index].data.reshape(-1)
+            piece = RowPiece(
+                slot.index, data, sums[slot.index].reshape(-1),
+                tiny.updater.history_of(slot.index),
+            )  # fmt: skip
+            tiny.updater.apply(iteration, [piece], factor / (workers * passes))
+        if tiny.statistics:
+            tiny.blobs[-1].data[...] = np.mean(stats, axis=0)
+    return tiny.state()
+
+
+def drive(
+    tiny: Tiny,
+    attached: Attachment,
+    worker: int,
+    iterations: int,
+    passes: int = 1,
+    before_layer: Callable[[int, int], None] = lambda iteration, layer: None,
+) -> None:
+    """Train as the solver and the net do."""
+    observer, sync = attached.observer, attached.sync
+    assert observer is not None
+    assert sync is not None
+    first = observer.iteration
+    for iteration in range(first, first + iterations):
+        for blob in tiny.blobs:
+            blob.clear_diff()
+        for part in range(passes):
+            for layer in range(tiny.layers):
+                observer.before_forward(layer)
+                before_layer(iteration, layer)
+            if tiny.statistics and part == passes - 1:
+                tiny.statistics_step(worker, iteration)
+            for layer in reversed(range(tiny.layers)):
+                if layer < len(tiny.products):
+                    tiny.factors(layer, worker, iteration, part)
+                    tiny.backward(layer)
+                for slot in tiny.slots:
+                    if slot.ready_after == layer:
+                        if part == passes - 1:
+                            observer.grad_ready(slot, DONE)
+                        elif slot.source is not None:
+                            observer.factors_ready(slot)
+        observer.backward_done()
+        sync.agree(0)
+    for slot in tiny.slots:
+        sync.wait(slot.index)
+
+
+def together(
+    size: int,
+    settings: ClusterSettings,
+    work: Callable[[int, Cluster], object],
+    *,
+    delay_s: tuple[float, float] | Delay = (0.0, 0.0),
+    seed: int = 0,
+    timeout_s: float = 60.0,
+) -> list[object]:
+    """Run ``work(rank, cluster)`` on every rank of a fake network; their results."""
+    network = FakeNetwork(size, seed=seed, delay_s=delay_s)
+    results: list[object] = [None] * size
+    failures: list[BaseException] = []
+
+    def run(rank: int) -> None:
+        try:
+            cluster = Cluster(network.transport(rank), settings, lambda text: None)
+            results[rank] = work(rank, cluster)
+            cluster.close()
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(r,), daemon=True) for r in range(size)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + timeout_s
+    while any(thread.is_alive() for thread in threads) and not failures:
+        assert time.monotonic() < end, "ranks hang"
+        time.sleep(0.001)
+    if failures:
+        raise failures[0]
+    return results
