@@ -12,6 +12,7 @@ from poseidon_caffe import __version__
 from poseidon_caffe.cli.cluster_flags import CLUSTER_FLAGS, IDLE
 from poseidon_caffe.cli.cluster_model import model_of
 from poseidon_caffe.cli.joint import Joint
+from poseidon_caffe.cli.signals import SignalActions
 from poseidon_caffe.cli.threads import is_bound
 from poseidon_caffe.cli.training import Training
 from poseidon_caffe.comm.board import Board
@@ -139,7 +140,9 @@ class ClusterTraining(Training):
     def _work(self, solver: Solver, cluster: Cluster, attachment: Attachment) -> None:
         """Train, or serve until all others have."""
         if attachment.sync is None or attachment.observer is None:
-            cluster.serve()
+            # What mpirun hands on to all ranks is for the workers to answer.
+            with SignalActions(solver, "none", "none", is_rank=True):
+                cluster.serve()
             return
         solver.sync, solver.net.observer = attachment.sync, attachment.observer
         for net in solver.test_nets:

@@ -49,10 +49,10 @@ _HEADER_TAG, _READY_TAG, _PAYLOAD_TAG = 90, 91, 92
 _SMALL_BYTES, _SMALL_SAMPLES = 64, 7
 # Large messages grow until one takes so long: whatever lets a link burst at first,
 # the buckets of clouds and of tc, is then used up.
-_FIRST_BYTES, _MOST_BYTES = 1 << 16, 1 << 24
+_FIRST_BYTES, _MOST_BYTES, _GROWTH = 1 << 16, 1 << 24, 4
 _LONG_S = 4e-3
 _MOST_SAMPLES = 8
-_BUDGET_S = 0.3
+_BUDGET_S, _ROUNDS = 0.3, 2
 _MOST_PEERS = 6
 _IDLE_S = 100e-6
 
@@ -95,9 +95,11 @@ class Sizes:
 MEMORY = LinkClass("memory", 5e9)
 LINK_CLASSES = tuple(
     LinkClass(f"{rate:g} Gbit/s", rate * _BYTES_PER_GBIT)
-    for rate in (0.1, 1, 2.5, 5, 10, 25, 40, 100)
+    for rate in (0.1, 1, 2.5, 10, 25, 40, 100)
 )
-_MEMORY_FIT = LinkFit(10e-6, 1 / MEMORY.bytes_per_s)
+# Nominal latencies: of one room's network, and where it is measured to be longer.
+_NEAR_S, _FAR_FROM_S, _FAR_S = 50e-6, 1e-3, 5e-3
+_MEMORY_FIT = LinkFit(_NEAR_S, 1 / MEMORY.bytes_per_s)
 
 
 def link_class(bytes_per_s: float) -> LinkClass:
@@ -135,9 +137,9 @@ def fit(samples: Sequence[tuple[int, float]]) -> LinkFit:
 
 
 def coarse(found: LinkFit, kind: LinkClass) -> LinkFit:
-    """The class's rate and the latency's power of ten: the same in every run."""
-    decade = round(math.log10(found.alpha_s))
-    return LinkFit(10.0**decade, 1 / kind.bytes_per_s)
+    """The class's rate and one of two latencies: the same in every run."""
+    alpha_s = _NEAR_S if found.alpha_s < _FAR_FROM_S else _FAR_S
+    return LinkFit(alpha_s, 1 / kind.bytes_per_s)
 
 
 def choose_sizes(link: LinkFit, owners: int) -> Sizes:
@@ -203,8 +205,10 @@ def measure_fit(transport: Transport, timeout_s: float) -> LinkFit:
         # Rank 0 knows who is silent: it shall be the first to lose patience.
         return _answer(_Line(transport, 1.5 * timeout_s))
     line = _Line(transport, timeout_s)
-    peers = _peers(transport.hosts)
-    found = [fit(_probe(line, peer, _BUDGET_S / len(peers))) for peer in peers]
+    probes = [_Probe(line, peer) for peer in _peers(transport.hosts)]
+    for probe in probes * _ROUNDS:  # whatever disturbs one round may spare the other
+        probe.run(_BUDGET_S / len(probes) / _ROUNDS)
+    found = [fit(probe.samples()) for probe in probes]
     slowest = LinkFit(
         max(each.alpha_s for each in found),
         max(each.beta_s_per_byte for each in found),
@@ -264,45 +268,68 @@ class _Line:
         )
 
 
-def _probe(line: _Line, peer: int, budget_s: float) -> list[tuple[int, float]]:
-    """(size, one-way seconds) of messages to ``peer``, of two sizes."""
-    payload = np.zeros(_SMALL_BYTES, np.uint8)
-    _time_one(line, peer, payload)  # connections are made by first messages
-    end_s = time.perf_counter() + budget_s
-    both_ways_s = [_time_one(line, peer, payload) for _ in range(_SMALL_SAMPLES)]
-    back_s = median(both_ways_s) / 2
-    size_bytes, took_s, large_s = _FIRST_BYTES // 2, 0.0, list[float]()
-    while len(large_s) < _MOST_SAMPLES:
-        left_s = end_s - time.perf_counter()
-        if took_s < _LONG_S and size_bytes < _MOST_BYTES and 2 * took_s < left_s:
-            size_bytes, large_s = 2 * size_bytes, []
-            payload = np.zeros(size_bytes, np.uint8)
-            took_s = _time_one(line, peer, payload)
-        elif large_s and took_s > left_s:
-            break
-        took_s = _time_one(line, peer, payload)
-        large_s.append(max(took_s - back_s, 0.0))
-    # What else runs on the machines only adds: the faster half tells of the link.
-    fast_s = sorted(large_s)[: (len(large_s) + 1) // 2]
-    return [
-        *((_SMALL_BYTES, seconds / 2) for seconds in both_ways_s),
-        *((size_bytes, seconds) for seconds in fast_s),
-    ]
+class _Probe:
+    """Messages to one peer, timed: small ones, and ones that grow until they last."""
 
+    def __init__(self, line: _Line, peer: int) -> None:
+        self._line, self._peer = line, peer
+        self._small_s: list[float] = []
+        self._large_s: list[float] = []
+        self._payload = np.zeros(_FIRST_BYTES, np.uint8)
 
-def _time_one(line: _Line, peer: int, payload: Array) -> float:
-    """Seconds from sending a message to a peer that waits for it, to its answer.
+    def run(self, budget_s: float) -> None:
+        """Spend about ``budget_s``, more only if a message is slower than expected."""
+        small = np.zeros(_SMALL_BYTES, np.uint8)
+        self._time(small)  # connections are made by first messages
+        end_s = time.perf_counter() + budget_s
+        self._small_s += [self._time(small) for _ in range(_SMALL_SAMPLES)]
+        self._time(self._payload)
+        for _ in range(_MOST_SAMPLES):
+            left_s = end_s - time.perf_counter()
+            if len(self._large_s) > 1 and min(self._large_s) > left_s:
+                break
+            self._large_s.append(self._time(self._payload))
+            self._grow(end_s)
 
-    The answer is a byte: while a large one came back, a bucket that shapes the link
-    would fill again, and let the next message pass unshaped.
-    """
-    ready = np.empty(1, np.uint8)
-    line.send(peer, _HEADER_TAG, np.array([payload.size, 0.0, 0.0]))
-    line.receive(peer, _READY_TAG, ready)
-    start_s = time.perf_counter()
-    answer = line.transport.receive(peer, _READY_TAG, ready)
-    line.wait([answer, line.transport.send(peer, _PAYLOAD_TAG, payload)], peer)
-    return time.perf_counter() - start_s
+    def _grow(self, end_s: float) -> None:
+        """Go on to larger messages where those of now are over too soon."""
+        if len(self._large_s) < 2 or self._payload.size >= _MOST_BYTES:
+            return
+        # Three of the next size at least: its first, which is dropped, and two more.
+        fastest_s, left_s = min(self._large_s), end_s - time.perf_counter()
+        if fastest_s < _LONG_S and 3 * _GROWTH * fastest_s < left_s:
+            self._payload = np.zeros(_GROWTH * self._payload.size, np.uint8)
+            self._large_s = []
+            self._time(self._payload)
+
+    def samples(self) -> list[tuple[int, float]]:
+        """(size, one-way seconds), of two sizes; the faster half of each.
+
+        What else runs on the machines only adds time.
+        """
+        small_s, large_s = (
+            sorted(each)[: (len(each) + 1) // 2]
+            for each in (self._small_s, self._large_s)
+        )
+        back_s = median(small_s) / 2
+        return [
+            *((_SMALL_BYTES, seconds / 2) for seconds in small_s),
+            *((self._payload.size, max(seconds - back_s, 0.0)) for seconds in large_s),
+        ]
+
+    def _time(self, payload: Array) -> float:
+        """Seconds from sending to a peer that waits for it, to its answer.
+
+        The answer is a byte: while a large one came back, a bucket that shapes the
+        link would fill again, and let the next message pass unshaped.
+        """
+        line, peer, ready = self._line, self._peer, np.empty(1, np.uint8)
+        line.send(peer, _HEADER_TAG, np.array([payload.size, 0.0, 0.0]))
+        line.receive(peer, _READY_TAG, ready)
+        start_s = time.perf_counter()
+        answer = line.transport.receive(peer, _READY_TAG, ready)
+        line.wait([answer, line.transport.send(peer, _PAYLOAD_TAG, payload)], peer)
+        return time.perf_counter() - start_s
 
 
 def _answer(line: _Line) -> LinkFit:

@@ -110,7 +110,7 @@ class RunningClock:
         return self._ran_s + min(self._clock() - self._last_s, self._longest_s)
 
     def pause_s(self) -> float:
-        """How long the stop was that ended within the last second; 0: there was none."""
+        """How long the stop was that ended within the last second; 0: none did."""
         now_s = self._clock()
         if now_s - self._last_s > self._longest_s:
             return now_s - self._last_s

@@ -65,6 +65,23 @@ def weights(path: Path) -> list[np.ndarray]:
     return [np.array(blob.data) for layer in net.layer for blob in layer.blobs]
 
 
+def train_alone(space: Workspace, folder: Path) -> str:
+    """Train in one process with twice the batch; compare the weights; its log."""
+    alone = Workspace(folder, space.data, space.net, space.solver)
+    alone.net = space.net.replace("batch_size: 32", "batch_size: 64")
+    alone.write()
+    done = alone.train()
+    assert done.returncode == 0, done.stderr
+    pairs = zip(
+        weights(space.folder / "out_iter_20.caffemodel"),
+        weights(folder / "out_iter_20.caffemodel"),
+        strict=True,
+    )
+    for mine, theirs in pairs:
+        np.testing.assert_allclose(mine, theirs, atol=2e-4 * np.abs(theirs).max())
+    return done.stderr
+
+
 @pytest.fixture
 def short(workspace):
     """A workspace that trains for 20 iterations."""
@@ -92,20 +109,8 @@ def test_two_ranks_train_what_one_does_with_both_batches(
     assert sorted(table.train) == [0, 10]
     assert sorted(table.test) == [0, 10, 20]
 
-    folder = tmp_path_factory.mktemp("alone")
-    alone = Workspace(folder, digits, short.net, short.solver)
-    alone.net = short.net.replace("batch_size: 32", "batch_size: 64")
-    alone.write()
-    whole = alone.train()
-    assert whole.returncode == 0, whole.stderr
-    pairs = zip(
-        weights(short.folder / "out_iter_20.caffemodel"),
-        weights(alone.folder / "out_iter_20.caffemodel"),
-        strict=True,
-    )
-    for mine, theirs in pairs:
-        np.testing.assert_allclose(mine, theirs, atol=2e-4 * np.abs(theirs).max())
-    expected = log_parsers.parse_log_py(whole.stderr)
+    whole = train_alone(short, tmp_path_factory.mktemp("alone"))
+    expected = log_parsers.parse_log_py(whole)
     for iteration, scores in expected.test.items():
         assert table.test[iteration]["loss"] == pytest.approx(scores["loss"], rel=1e-4)
         assert table.test[iteration]["accuracy"] == scores["accuracy"]
@@ -118,6 +123,20 @@ def test_two_ranks_train_what_one_does_with_both_batches(
     (second,) = [p for name, p in files.items() if name.startswith("poseidon.rank1.")]
     assert "Effective batch" in first.read_text()
     assert "Solving Digits" in second.read_text()
+
+
+def test_batch_norm_over_all_workers(short, tmp_path_factory):
+    short.net += """
+    layer { name: "bn" type: "BatchNorm" bottom: "ip1" top: "bn" }
+    layer { name: "ip3" type: "InnerProduct" bottom: "bn" top: "ip3"
+      inner_product_param { num_output: 10 weight_filler { type: "xavier" } } }
+    layer { name: "loss3" type: "SoftmaxWithLoss" bottom: "ip3" bottom: "label" }
+    """
+    short.write(test_iter="", test_interval="", base_lr="0.01")
+    short.solver |= {"test_iter": "", "test_interval": "", "base_lr": "0.01"}
+    done = train(short, 2, "--sync_batch_norm", "--overlap=off")
+    assert done.rc == 0, done.said
+    train_alone(short, tmp_path_factory.mktemp("alone"))
 
 
 def test_a_dedicated_server_and_another_number_of_ranks_go_on(short):
@@ -215,10 +234,9 @@ def test_numbers_that_go_bad_on_all_ranks_are_told_once(short):
 
 @pytest.fixture
 def running(workspace):
-    """A long training on two ranks."""
+    """A long training on two ranks, with a third that serves."""
     workspace.write(max_iter="1000000", display="10", snapshot="", test_interval="1000")
-    argv = {"cwd": workspace.folder}
-    with start(2, RANKS, **argv) as job:
+    with start(3, RANKS, "--servers=1", cwd=workspace.folder) as job:
         job.wait_for("Iteration 10 (", timeout_s=TIMEOUT_S)
         yield job
 
@@ -235,7 +253,7 @@ def test_mpiruns_own_signals_ask_for_snapshots_and_the_end(running: Job, workspa
 
 
 def test_a_signal_to_one_rank_counts_for_all(running: Job):
-    os.kill(running.ranks()[-1], signal.SIGINT)
+    os.kill(running.ranks()[1], signal.SIGINT)
     done = running.finish(timeout_s=TIMEOUT_S)
     assert done.rc == 0, done.said
     assert "] Optimization stopped early." in done.stderr
