@@ -10,18 +10,22 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from benchmarks.cluster.emulated_net import Memory, make_slot
 from benchmarks.cluster.rank import say
 from benchmarks.cluster.wiring import Joined, join
+from poseidon_caffe.comm.courier import Courier, Waiting
 from poseidon_caffe.comm.settings import ClusterSettings
 from poseidon_caffe.net.hooks import DONE, ParamSlot
 
 _TINY_BYTES = 64
 _WINDOW_BYTES = 1 << 20
+_TOPIC = 30
+
+T = TypeVar("T")
 
 
 class Exchange:
@@ -90,12 +94,16 @@ def big(args: argparse.Namespace) -> dict[str, Any]:
     # Now that the cluster has started MPI as it wants it.
     from mpi4py import MPI
 
-    plain = MPI.COMM_WORLD.Dup()
+    courier = exchange.joined.cluster.courier
+    plain = in_courier(courier, MPI.COMM_WORLD.Dup)
     buffer = np.empty(size_bytes // 4, np.float32)
     buffer.fill(0)
 
     def allreduce() -> None:
-        plain.Allreduce(MPI.IN_PLACE, buffer)
+        in_courier(courier, lambda: plain.Allreduce(MPI.IN_PLACE, buffer))
+
+    def barrier() -> None:
+        in_courier(courier, plain.Barrier)
 
     actions: dict[str, Callable[[], None]] = {
         "exchange_s": exchange,
@@ -104,16 +112,29 @@ def big(args: argparse.Namespace) -> dict[str, Any]:
     times_s: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(2 + args.rounds):
         for name, action in actions.items():
-            times_s[name].append(timed(action, plain.Barrier))
-    found = {
-        name: [plain.allreduce(t, op=MPI.MAX) for t in each[2:]]
-        for name, each in times_s.items()
-    }
+            times_s[name].append(timed(action, barrier))
+    found = {name: slowest(exchange.joined, each[2:]) for name, each in times_s.items()}
     result = {name: median(each) for name, each in found.items()}
     result["ratio"] = result["exchange_s"] / result["allreduce_s"]
-    plain.Free()
     exchange.joined.close()
-    return {"rank": exchange.joined.cluster.courier.rank, **result, "rounds": found}
+    return {"rank": courier.rank, **result, "rounds": found}
+
+
+def in_courier(courier: Courier, action: Callable[[], T]) -> T:
+    """Run a blocking MPI call where no other thread calls MPI meanwhile."""
+    results: list[T] = []
+    courier.call(lambda: results.append(action()))
+    courier.wait_for(lambda: bool(results), Waiting("a plain MPI call"))
+    return results[0]
+
+
+def slowest(joined: Joined, times_s: Sequence[float]) -> list[float]:
+    """The longest of all ranks' times, round by round."""
+    found = joined.cluster.board.all_gather(
+        _TOPIC, np.asarray(times_s, np.float64).tobytes()
+    )
+    each = [np.frombuffer(data, np.float64) for data in found]
+    return [float(t) for t in np.max(each, axis=0)]
 
 
 def tiny(args: argparse.Namespace) -> dict[str, Any]:
@@ -124,13 +145,14 @@ def tiny(args: argparse.Namespace) -> dict[str, Any]:
     )
     # Small rows shall not mean that they leave one by one.
     exchange.joined.cluster.courier.window_bytes = _WINDOW_BYTES
-    from mpi4py import MPI
+    board = exchange.joined.cluster.board
 
-    plain = MPI.COMM_WORLD.Dup()
-    times_s = [timed(exchange, plain.Barrier) for _ in range(2 + args.rounds)][2:]
-    took_s = plain.allreduce(median(times_s), op=MPI.MAX)
+    def barrier() -> None:
+        board.barrier(_TOPIC)
+
+    times_s = [timed(exchange, barrier) for _ in range(2 + args.rounds)][2:]
+    took_s = max(slowest(exchange.joined, [median(times_s)]))
     messages = exchange.messages()
-    plain.Free()
     exchange.joined.close()
     return {
         "rank": exchange.joined.cluster.courier.rank,

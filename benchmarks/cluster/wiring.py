@@ -14,8 +14,9 @@ from poseidon_caffe.comm.model import Model, Rebuild
 from poseidon_caffe.comm.mpi import open_mpi
 from poseidon_caffe.comm.plan import Plan
 from poseidon_caffe.comm.settings import ClusterSettings
+from poseidon_caffe.comm.sync import ClusterSync
 from poseidon_caffe.net.hooks import NetObserver, ParamSlot
-from poseidon_caffe.types import Array, GradientSync, JsonObject
+from poseidon_caffe.types import Array, JsonObject
 
 __all__ = ["Joined", "join"]
 
@@ -36,7 +37,7 @@ class Joined:
 
     cluster: Cluster
     observer: NetObserver
-    sync: GradientSync
+    sync: ClusterSync
     plan: Plan
 
     @property
@@ -51,10 +52,7 @@ class Joined:
 
     def close(self) -> None:
         """Wait for everything under way, then leave together with the others."""
-        for slot in {piece.slot for row in self.plan.rows for piece in row.pieces}:
-            self.sync.wait(slot)
-        for pair in self.plan.pairs:
-            self.sync.wait(pair.weights.index)
+        self.sync.finish()
         self.cluster.close()
 
     def gather(self, topic: int, item: JsonObject) -> list[JsonObject] | None:

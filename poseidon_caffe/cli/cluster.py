@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from poseidon_caffe import __version__
@@ -25,6 +26,7 @@ from poseidon_caffe.comm.mpi import open_mpi
 from poseidon_caffe.comm.roster import Fingerprint, exchange
 from poseidon_caffe.comm.settings import ClusterSettings
 from poseidon_caffe.comm.transport import Transport
+from poseidon_caffe.comm.watch import Watchman
 from poseidon_caffe.errors import UsageError
 from poseidon_caffe.report.console import FAILED, tell
 from poseidon_caffe.report.glog import Glog
@@ -73,7 +75,7 @@ def _train(
 ) -> int:
     """Meet, become a cluster, train, and leave; the exit code."""
     settings = cluster_settings(args)
-    param = _meet(training, args, transport, settings)
+    param = _meet(training, args, transport, settings, voice.tell_line)
     cluster = Cluster(transport, settings, voice.tell_line)
     try:
         training.run_in(cluster, param)
@@ -93,6 +95,7 @@ def _meet(
     args: Arguments,
     transport: Transport,
     settings: ClusterSettings,
+    tell_line: Callable[[str], None],
 ) -> Any:
     """The solver's parameters, once all ranks have read theirs and agree on flags.
 
@@ -100,6 +103,9 @@ def _meet(
     """
     courier = Courier(transport, ClusterSettings())
     courier.start()
+    # Flags are not known to agree yet, so nothing that they decide is used.
+    watchman = Watchman(courier, ClusterSettings(), tell_line)
+    watchman.start()
     try:
         board = Board(courier, range(transport.size), _FIRST_TAG)
         joint = Joint(board, transport.rank, transport.hosts)
@@ -118,7 +124,16 @@ def _meet(
             check_solver(args, param)
             return param
 
-        return joint.together(read)
+        result = joint.together(read)
+        watchman.close()
+    except JointFailure:
+        watchman.close()
+        raise
+    except BaseException:
+        watchman.give_up()
+        raise
+    else:
+        return result
     finally:
         courier.close()
 

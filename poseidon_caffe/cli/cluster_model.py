@@ -13,8 +13,15 @@ from poseidon_caffe.types import Array, RowUpdater
 __all__ = ["factor_rows", "model_of"]
 
 
-def model_of(solver: Solver, courier: Courier) -> Model:
-    """What a cluster needs of ``solver``; make it when the start state is in place."""
+def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Model:
+    """What a cluster needs of ``solver``; make it when the start state is in place.
+
+    Args:
+        solver: with the values that all ranks begin with.
+        courier: started.
+        is_pooled: statistics come out equal on all workers by themselves
+            (``--sync_batch_norm``), so they need not travel.
+    """
     limit = float(solver.param.clip_gradients)
 
     def on_clip(iteration: int, norm: float, factor: float) -> None:
@@ -33,7 +40,7 @@ def model_of(solver: Solver, courier: Courier) -> Model:
         iteration=solver.iteration,
         iter_size=int(solver.param.iter_size),
         clip_gradients=limit,
-        frozen=_frozen(solver),
+        frozen=_frozen(solver, is_pooled=is_pooled),
         on_clip=on_clip,
     )
 
@@ -48,12 +55,12 @@ def factor_rows(net: Net) -> dict[int, int]:
     return rows
 
 
-def _frozen(solver: Solver) -> frozenset[int]:
+def _frozen(solver: Solver, *, is_pooled: bool) -> frozenset[int]:
     """Slots that never change, so that they need not travel."""
     return frozenset(
         slot.index
         for slot in solver.net.slots
-        if solver.updater.is_frozen(slot.index) and not slot.statistics
+        if (is_pooled if slot.statistics else solver.updater.is_frozen(slot.index))
     )
 
 

@@ -43,6 +43,7 @@ _FIRST_TAG: Final = 940
 _TOPIC_SEED: Final = 4
 _TOPIC_START: Final = 5
 _SEED_BITS: Final = 63
+_MEGABYTE: Final = 1e6
 # Rank 0 alone needs them, and the others' may differ.
 _RANK_0_FIELDS: Final = ("snapshot_prefix", "weights")
 
@@ -79,8 +80,13 @@ class ClusterTraining(Training):
             joint.alike(lambda: exchange(board, prints, texts, hosts))
             joint.together(lambda: self._load(solver, courier.rank))
             _hand_over(solver, cluster, board)
-            attachment = joint.together(lambda: _attach(solver, cluster))
-            if self._args.boolean("sync_batch_norm"):
+            is_pooled = self._args.boolean("sync_batch_norm")
+            attachment = joint.together(
+                lambda: cluster.attach(
+                    model_of(solver, cluster.courier, is_pooled=is_pooled)
+                )
+            )
+            if is_pooled:
                 self._pool_batch_norm(solver, cluster)
             self._describe(solver, cluster, attachment)
             self._work(solver, cluster, attachment)
@@ -145,6 +151,8 @@ class ClusterTraining(Training):
                 cluster.serve()
             return
         solver.sync, solver.net.observer = attachment.sync, attachment.observer
+        cluster.watchman.name_layers(solver.net.layer_names)
+        first = solver.iteration
         for net in solver.test_nets:
             # A long test is no standstill.
             net.before_forward_hooks.append(
@@ -153,6 +161,25 @@ class ClusterTraining(Training):
         with self.watched(solver, is_rank=True):
             solver.solve()
         attachment.sync.finish()
+        if self._args.boolean("report_traffic"):
+            self._report_traffic(attachment, solver.iteration - first)
+
+    def _report_traffic(self, attachment: Attachment, iterations: int) -> None:
+        """Rank 0 tells the mean over workers and every worker's sum."""
+        assert attachment.sync is not None
+        traffic = attachment.traffic
+        found = attachment.sync.gather(traffic.counts())
+        if found is None:
+            return
+        self._say(f"Traffic, mean of {len(found)} workers, MB per iteration:")
+        for line in traffic.mean_of(found).report(iterations):
+            self._say(f"  {line}")
+        for rank, counts in enumerate(found):
+            sent, received = (
+                sum(counts[name].values()) / max(iterations, 1) / _MEGABYTE
+                for name in ("sent", "received")
+            )
+            self._say(f"Rank {rank} sent {sent:.3f} MB, received {received:.3f} MB")
 
 
 class _SignOfLife:
@@ -217,7 +244,3 @@ def _hand_over(solver: Solver, cluster: Cluster, board: Board) -> None:
     cluster.broadcast(arrays)
     import_start(solver, Handover(meta, arrays))
 
-
-def _attach(solver: Solver, cluster: Cluster) -> Attachment:
-    """Let the cluster exchange what the solver learns."""
-    return cluster.attach(model_of(solver, cluster.courier))

@@ -27,6 +27,8 @@ __all__ = ["REBUILD_FLOPS_PER_S", "Choice", "choose", "describe"]
 
 #: Nominal: two or so threads of a GEMM whose inner size, K, is small.
 REBUILD_FLOPS_PER_S = 1e11
+# What three digits show as the next unit's 1.
+_ROUNDS_UP = 0.9995
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,15 @@ def _because(saved_s: float, rebuild_s: float, link: LinkClass) -> str:
     where = "in memory" if link.name == "memory" else f"at {link.name}"
     if saved_s < 0:
         return "fewer bytes by rows"
-    saves = f"saves {1e3 * saved_s:.3g} ms {where}"
-    return f"{saves}, rebuilding costs {1e3 * rebuild_s:.3g} ms"
+    return (
+        f"saves {_duration(saved_s)} {where}, rebuilding costs {_duration(rebuild_s)}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= _ROUNDS_UP:
+        return f"{seconds:.3g} s"
+    return f"{1e3 * seconds:.3g} ms"
 
 
 def describe(choices: Sequence[Choice]) -> list[str]:
@@ -194,6 +203,6 @@ def _line(choice: Choice) -> str:
 def _in_words(size_bytes: int) -> str:
     """1,234,567 as ``1.23 MB``."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= scale:
+        if size_bytes >= _ROUNDS_UP * scale:
             return f"{size_bytes / scale:.3g} {unit}"
     return f"{size_bytes} B"

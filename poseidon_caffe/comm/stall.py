@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poseidon_caffe.comm.courier import Courier, Waiting
+from poseidon_caffe.comm.courier import FIRST_DATA_TAG, Courier, Waiting
 from poseidon_caffe.comm.diagnosis import (
     Cause,
     Limits,
@@ -125,6 +125,8 @@ class StallWatch:
             and transfer.tag != HEARTBEAT_TAG
             and peer in {None, transfer.peer}
         ]
+        # Rows say more than small talk, which may be due any time.
+        open_ = [t for t in open_ if t.tag >= FIRST_DATA_TAG] or open_
         if not open_:
             return label
         oldest = min(open_, key=lambda transfer: transfer.since_s)

@@ -58,7 +58,8 @@ class ClusterSync:
         """Return once the slot holds every update of the iterations so far."""
         iteration = self._observer.iteration
         self._gate.enter(slot, iteration, iteration)
-        self._tell_clips()
+        # Every worker has come this far, so what was put off is known by now.
+        self._tell_all()
 
     def updates_locally(self, slot: int) -> bool:
         """Never: owners of rows do, and the gate for factor slots."""
@@ -105,7 +106,12 @@ class ClusterSync:
         self._collector.collect()
 
     def finish(self) -> None:
-        """Everything that was put off; the last call."""
+        """Return once nothing of this worker's is under way; the last call."""
+        for slot in self._model.slots:
+            self.wait(slot.index)
+        self._tell_all()
+
+    def _tell_all(self) -> None:
         for round_, _ in self._later:
             self._board.finish(round_)
         self._tell_averages()

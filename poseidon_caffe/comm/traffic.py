@@ -18,6 +18,7 @@ from poseidon_caffe.comm.policy import Choice
 from poseidon_caffe.comm.rows import Row
 from poseidon_caffe.comm.tags import factors_tag, gradient_tag, values_tag
 from poseidon_caffe.net.hooks import ParamSlot
+from poseidon_caffe.types import JsonObject
 
 __all__ = [
     "CONTROL",
@@ -170,8 +171,8 @@ class Traffic:
     ) -> None:
         self._rows, self._choices = rows, choices
         self._slots, self._roles = slots, roles
-        self._sent: dict[int, int] = {}
-        self._received: dict[int, int] = {}
+        self._sent: dict[int, float] = {}
+        self._received: dict[int, float] = {}
 
     def sent(self, tag: int, size_bytes: int) -> None:
         """Count a message that left."""
@@ -185,6 +186,26 @@ class Traffic:
         """Begin to count anew."""
         self._sent.clear()
         self._received.clear()
+
+    def counts(self) -> JsonObject:
+        """What was counted so far, to be sent to another rank's `mean_of`."""
+        return {
+            "sent": {str(tag): size for tag, size in list(self._sent.items())},
+            "received": {str(tag): size for tag, size in list(self._received.items())},
+        }
+
+    def mean_of(self, counts: Sequence[JsonObject]) -> Traffic:
+        """The mean of what some ranks counted (`counts`), each about this plan.
+
+        A layer that shares its rows with others may have most of its bytes on one
+        rank; the mean is what the formulas speak of.
+        """
+        mean = Traffic(self._rows, self._choices, self._slots, self._roles)
+        for into, name in ((mean._sent, "sent"), (mean._received, "received")):
+            for each in counts:
+                for tag, size in each[name].items():
+                    into[int(tag)] = into.get(int(tag), 0) + size / len(counts)
+        return mean
 
     def totals(self) -> dict[Group, Flow]:
         """Bytes so far by layer and kind."""
@@ -211,14 +232,14 @@ class Traffic:
         lines.append(_cells("total", "", *every, iterations))
         return _table([_HEADER, *lines])
 
-    def _by_group(self, by_tag: Mapping[int, int]) -> dict[Group, float]:
+    def _by_group(self, by_tag: Mapping[int, float]) -> dict[Group, float]:
         """Bytes by tag dealt to the layers whose messages they were."""
-        sizes: dict[Group, Fraction | int] = defaultdict(int)
+        sizes: dict[Group, float] = defaultdict(float)
         # One step: the courier may be adding a tag at this moment.
         for tag, size_bytes in list(by_tag.items()):
             for group, share in self._groups.get(tag, _CONTROL_ONLY):
-                sizes[group] += size_bytes * share
-        return {group: float(size) for group, size in sizes.items()}
+                sizes[group] += float(size_bytes * share)
+        return dict(sizes)
 
     @cached_property
     def _groups(self) -> dict[int, Sequence[tuple[Group, Fraction]]]:

@@ -312,6 +312,7 @@ class Solver:
             self._display.show_final(self.iteration, self.window.mean, self.sync)
         if self._test_is_due():
             self.test_all()
+        self.wait()
         self.emit(Finished(self.iteration))
 
     # -- testing -------------------------------------------------------------------

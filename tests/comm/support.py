@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +15,7 @@ from poseidon_caffe.comm.model import Model
 from poseidon_caffe.comm.settings import ClusterSettings
 from poseidon_caffe.net.hooks import DONE, ParamSlot
 from poseidon_caffe.types import Array, RowPiece
+from tests.comm.couriers import UnkindTransport, on_threads
 
 ROWS = 3  # factor rows of a pass
 RATE, MOMENTUM = 0.05, 0.9
@@ -61,11 +60,20 @@ class Tiny:
 
     The gradient of a worker is a function of the values, the worker and the
     iteration, so that any stale or torn value shows in the result.
+
+    Attributes:
+        widths: inputs of the layers, and outputs of the last.
+        dtype: of everything.
+        statistics: whether one more layer has eleven running means.
+        dense: layers that offer no factors.
+        still: slots whose lr_mult is 0; they move all the same.
     """
 
     widths: tuple[int, ...] = (40, 30, 50, 7)
     dtype: type = np.float64
     statistics: bool = False
+    dense: tuple[int, ...] = ()
+    still: tuple[int, ...] = ()
     slots: list[ParamSlot] = field(default_factory=list)
     blobs: list[Blob] = field(default_factory=list)
 
@@ -93,11 +101,13 @@ class Tiny:
     ) -> None:
         blob = Blob(shape, dtype=self.dtype)
         blob.data[...] = draw.normal(size=shape)
-        source = None if k or statistics else self.products[layer]
+        is_dense = bool(k) or statistics or layer in self.dense
+        source = None if is_dense else self.products[layer]
+        is_still = statistics or len(self.slots) in self.still
         self.slots.append(
             ParamSlot(
                 len(self.blobs), f"ip{layer}/{k}", layer, k, shape,
-                0.0 if statistics else 1.0, 1.0, (layer,), layer, source, statistics,
+                0.0 if is_still else 1.0, 1.0, (layer,), layer, source, statistics,
             )
         )  # fmt: skip
         self.blobs.append(blob)
@@ -148,11 +158,13 @@ class Tiny:
         return np.concatenate([blob.data.reshape(-1) for blob in self.blobs])
 
 
-def alone(tiny: Tiny, workers: int, iterations: int, passes: int = 1, clip: float = -1.0) -> Array:
+def alone(
+    tiny: Tiny, workers: int, iterations: int, passes: int = 1, clip: float = -1.0
+) -> Array:
     """What one process computes that does all the workers' work in turn."""
     for iteration in range(iterations):
         sums = [np.zeros_like(blob.data) for blob in tiny.blobs]
-        stats = []
+        means = np.zeros(11, tiny.dtype)
         for worker in range(workers):
             for blob in tiny.blobs:
                 blob.clear_diff()
@@ -160,26 +172,43 @@ def alone(tiny: Tiny, workers: int, iterations: int, passes: int = 1, clip: floa
                 for part in range(passes):
                     tiny.factors(layer, worker, iteration, part)
                     tiny.backward(layer)
-            for total, blob in zip(sums, tiny.blobs, strict=True):
-                total += blob.diff
+            for k, blob in enumerate(tiny.blobs):
+                sums[k] += blob.diff
             if tiny.statistics:
                 before = tiny.blobs[-1].data.copy()
                 tiny.statistics_step(worker, iteration)
-                stats.append(tiny.blobs[-1].data.copy())
+                means += tiny.blobs[-1].data
                 tiny.blobs[-1].data[...] = before
-        learned = [slot for slot in tiny.slots if not slot.statistics]
-        norm = math.sqrt(sum(float((sums[s.index] ** 2).sum()) for s in learned)) / workers
-        factor = clip / norm if 0 <= clip < norm else 1.0
-        for slot in learned:
-            data = tiny.blobs[slot.index].data.reshape(-1)
-            piece = RowPiece(
-                slot.index, data, sums[slot.index].reshape(-1),
-                tiny.updater.history_of(slot.index),
-            )  # fmt: skip
-            tiny.updater.apply(iteration, [piece], factor / (workers * passes))
+        _update(tiny, sums, iteration, workers, passes, clip)
         if tiny.statistics:
-            tiny.blobs[-1].data[...] = np.mean(stats, axis=0)
+            tiny.blobs[-1].data[...] = means * (1 / workers)
     return tiny.state()
+
+
+def _update(
+    tiny: Tiny,
+    sums: Sequence[Array],
+    iteration: int,
+    workers: int,
+    passes: int,
+    clip: float,
+) -> None:
+    norm = norm_of(tiny, sums) / workers
+    factor = clip / norm if 0 <= clip < norm else 1.0
+    for slot in tiny.slots:
+        if slot.statistics:
+            continue
+        data = tiny.blobs[slot.index].data.reshape(-1)
+        gradient = sums[slot.index].reshape(-1)
+        history = tiny.updater.history_of(slot.index)
+        piece = RowPiece(slot.index, data, gradient, history)
+        tiny.updater.apply(iteration, [piece], factor / (workers * passes))
+
+
+def norm_of(tiny: Tiny, gradients: Sequence[Array]) -> float:
+    """The norm of what is learned."""
+    learned = [slot.index for slot in tiny.slots if slot.lr_mult]
+    return math.sqrt(sum(float((gradients[k] ** 2).sum()) for k in learned))
 
 
 def drive(
@@ -227,28 +256,20 @@ def together(
     *,
     delay_s: tuple[float, float] | Delay = (0.0, 0.0),
     seed: int = 0,
+    eager_bytes: float = 4096,
     timeout_s: float = 60.0,
 ) -> list[object]:
-    """Run ``work(rank, cluster)`` on every rank of a fake network; their results."""
-    network = FakeNetwork(size, seed=seed, delay_s=delay_s)
-    results: list[object] = [None] * size
-    failures: list[BaseException] = []
+    """Run ``work(rank, cluster)`` on every rank of a fake network; their results.
 
-    def run(rank: int) -> None:
-        try:
-            cluster = Cluster(network.transport(rank), settings, lambda text: None)
-            results[rank] = work(rank, cluster)
-            cluster.close()
-        except BaseException as error:  # noqa: BLE001
-            failures.append(error)
+    The first failure is raised; it ends the whole network.
+    """
+    network = FakeNetwork(size, seed=seed, delay_s=delay_s, eager_bytes=eager_bytes)
 
-    threads = [threading.Thread(target=run, args=(r,), daemon=True) for r in range(size)]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + timeout_s
-    while any(thread.is_alive() for thread in threads) and not failures:
-        assert time.monotonic() < end, "ranks hang"
-        time.sleep(0.001)
-    if failures:
-        raise failures[0]
-    return results
+    def run(rank: int) -> object:
+        transport = UnkindTransport(network, rank, seed)
+        cluster = Cluster(transport, settings, lambda text: None)
+        result = work(rank, cluster)
+        cluster.close()
+        return result
+
+    return on_threads(network, run, timeout_s)

@@ -130,3 +130,68 @@ def test_death_is_found_where_mpirun_does_not_end_the_others():
     done, pid, took_s = run("kill", 2, extra=("--with-ft", "ulfm"))
     culprit = rf"rank 2 (\(host \S+, pid {pid}\)|on \S+) has died"
     check(done, took_s, culprit)
+
+
+# -- the whole of `poseidon train` --------
+
+NET = """
+name: "tiny"
+layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
+  shape { dim: 8 dim: 1 dim: 12 dim: 12 } shape { dim: 8 }
+  data_filler { type: "gaussian" } data_filler { value: 1 } } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+  convolution_param { num_output: 4 kernel_size: 5 weight_filler { type: "xavier" } } }
+layer { name: "ip" type: "InnerProduct" bottom: "conv1" top: "ip"
+  inner_product_param { num_output: 10 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+SOLVER = """
+net: "net.prototxt" base_lr: 0.001 lr_policy: "fixed" solver_mode: CPU
+display: 10 snapshot: 20 snapshot_prefix: "snap" max_iter: """
+
+
+def train(folder, n, *flags, iterations=1_000_000):
+    (folder / "net.prototxt").write_text(NET)
+    (folder / "solver.prototxt").write_text(f"{SOLVER}{iterations}\n")
+    words = ("-m", "poseidon_caffe", "train", "--solver=solver.prototxt", *flags)
+    return start(n, *words, cwd=folder)
+
+
+def fail(job, number, rank):
+    """Send a rank that trains a signal; the job, the pid, seconds until the end."""
+    job.wait_for("Iteration 40", timeout_s=60)
+    pid = job.ranks()[rank]
+    since = time.monotonic()
+    os.kill(pid, number)
+    done = job.finish(timeout_s=120)
+    return done, pid, time.monotonic() - since
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_training_ends_in_time_when_a_rank_is_stopped(tmp_path, rank):
+    with train(tmp_path, 3, "--comm_timeout_s=6") as job:
+        done, pid, took_s = fail(job, signal.SIGSTOP, rank)
+    assert done.rc not in {0, 124}, done.said
+    assert took_s < 7, done.said
+    said = rf"error: .*rank {rank} \(host \S+, pid {pid}\) (is|was) stopped \(SIGSTOP\)"
+    assert re.search(said, done.stderr), done.said
+
+
+@pytest.mark.parametrize(("rank", "n"), [(0, 3), (1, 2)])
+def test_training_ends_when_a_rank_is_killed_and_goes_on_with_any_number(
+    tmp_path, rank, n
+):
+    with train(tmp_path, 3) as job:
+        done, pid, took_s = fail(job, signal.SIGKILL, rank)
+    assert done.rc not in {0, 124}, done.said
+    assert took_s < 5, done.said
+    assert (
+        f"rank {rank} (host {os.uname().nodename}, pid {pid}) has died" in done.stderr
+    )
+    newest = max(int(f.stem.split("_")[-1]) for f in tmp_path.glob("*.solverstate"))
+    with train(tmp_path, n, "--resume=auto", iterations=newest + 25) as job:
+        done = job.finish(timeout_s=120)
+    assert done.rc == 0, done.said
+    # The newest may not have been whole when the rank was killed.
+    assert re.search(r"[Rr]esum|[Rr]estoring", done.stderr), done.said
+    assert (tmp_path / f"snap_iter_{newest + 25}.solverstate").exists()

@@ -75,15 +75,20 @@ def test_closing_waits_for_no_one_for_ever():
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("extra", [(), ("--with-ft", "ulfm")], ids=["plain", "ulfm"])
-def test_a_killed_rank_ends_the_job(extra):
-    done = mpirun(3, RANKS / "peers.py", "dies", extra=extra)
+def test_a_killed_rank_ends_the_job():
+    done = mpirun(3, RANKS / "peers.py", "dies")
     assert done.rc not in (0, 124), done.said
     assert done.seconds < 30
-    if extra:
-        # Otherwise mpirun ends the survivors before they notice.
-        assert "was told: rank 1 on " in done.stdout, done.said
-        assert "has died" in done.stdout
+
+
+@pytest.mark.mpi
+def test_with_fault_tolerance_the_survivors_name_the_dead():
+    # Nothing is said of rc: after an abort prterun 3 itself, in this mode, may return
+    # 0 or (one time in thirty, on a loaded machine) stay, all ranks gone.
+    extra = ("--with-ft", "ulfm")
+    done = mpirun(3, RANKS / "peers.py", "dies", extra=extra, timeout_s=20)
+    assert "was told: rank 1 on " in done.stdout, done.said
+    assert "has died: MPI says" in done.stdout
 
 
 @pytest.mark.mpi

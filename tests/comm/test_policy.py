@@ -199,3 +199,7 @@ def test_log_lines_give_both_figures():
     assert factors.endswith(" at 1 Gbit/s, rebuilding costs 145 ms)")
     told = "fc: rows, 30.1 kB instead of 392 kB as factors (fewer bytes by rows)"
     assert rows == told
+    (long,) = describe(decide(matrix(4096, 25088), 64, workers=8, link=GIGABIT))
+    assert "saves 5.34 s at 1 Gbit/s, rebuilding costs 921 ms" in long
+    (edge,) = describe(decide(matrix(6665, 25, bias=False), 8, svb="off"))
+    assert edge.startswith("fc: rows, 1 MB instead of 642 kB as factors")

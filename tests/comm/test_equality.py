@@ -1,0 +1,179 @@
+"""N workers take the steps of one worker with N times the batch (issue 3, 2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from tests.comm.launch import RANKS, mpirun
+from tests.comm.trials import (
+    SOLVERS,
+    Trial,
+    alone,
+    load_result,
+    make_records,
+    named,
+    save_trials,
+    unequal,
+)
+
+pytestmark = pytest.mark.mpi
+
+#: How far parameters may be apart, in parts of the largest; the rest ten times that.
+LIMITS = {"reference": 1e-9, "cpu": 2e-4}
+BACKENDS = tuple(LIMITS)
+MODES = ("off", "on", "auto")
+
+WAYS = {
+    "plain": {},
+    "clip": {"more": "clip_gradients: 0.9"},
+    "passes": {"more": "iter_size: 2"},
+    "shared": {"net": "shared"},
+    "pooled": {"net": "batch_norm", "pooled": True},
+    "server": {"servers": 1},
+    "waiting": {"settings": {"overlap": False}},
+    "ssp": {"settings": {"force_ssp": True}},
+    "merged": {"merge_bytes": 1 << 16, "settings": {"row_bytes": 1 << 18}},
+    "all": {
+        "net": "batch_norm",
+        "pooled": True,
+        "servers": 1,
+        "more": 'clip_gradients: 0.9 iter_size: 2 regularization_type: "L1"',
+        "settings": {"row_bytes": 300, "check_replicas_iters": 7},
+    },
+}
+
+
+def trial(workers, backend, solver, mode, way):
+    settings = {"svb": mode, **WAYS[way].get("settings", {})}
+    name = f"{backend}-{workers}-{solver}-{mode}-{way}"
+    kind = {**WAYS[way], "settings": settings}
+    return Trial(name, workers, backend=backend, solver=solver, **kind)
+
+
+def quick_trials():
+    """Every value of every kind, not all of their combinations."""
+    solvers = list(SOLVERS)
+    for i, (solver, backend) in enumerate(product(solvers, BACKENDS)):
+        yield trial(2 + i % 3, backend, solver, MODES[(i + i // 3) % 3], "plain")
+    for i, (way, mode) in enumerate(product(list(WAYS)[1:], ("off", "auto"))):
+        backend, solver = BACKENDS[(i + i // 2) % 2], solvers[(i + i // 6) % 6]
+        servers = WAYS[way].get("servers", 0)
+        yield trial(2 + i % (3 - servers), backend, solver, mode, way)
+
+
+QUICK = named(list(quick_trials()))
+#: Each of these runs once more.
+TWICE = [
+    trial(3, "cpu", "SGD", "auto", "plain"),
+    trial(4, "cpu", "Adam", "off", "plain"),
+    trial(3, "cpu", "RMSProp", "auto", "all"),
+    trial(4, "cpu", "Nesterov", "off", "ssp"),
+]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return make_records(tmp_path_factory.mktemp("records"))
+
+
+def run(folder, records, trials, *, timeout_s):
+    """Run trials in one job."""
+    save_trials(folder, trials)
+    ranks = max(each.ranks for each in trials)
+    program = RANKS / "training.py"
+    done = mpirun(ranks, program, str(folder), str(records), timeout_s=timeout_s)
+    assert done.rc == 0, done.said
+
+
+def check(each, result, records):
+    limit = LIMITS[each.backend]
+    expected = alone(each, records)
+    off = unequal(result, expected, 10 * limit)
+    off += [text for text in unequal(result, expected, limit) if "value" in text]
+    assert not off
+    assert len(result.digests) == each.workers
+    assert len(set(result.digests)) == 1, "workers differ"
+    assert len(expected.arrays["losses"]) == 6
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory, records):
+    """Results of all quick trials, and those of the second runs."""
+    folder = tmp_path_factory.mktemp("trials")
+    pairs = [
+        replace(each, name=f"{each.name}-{time}")
+        for each in TWICE
+        for time in ("first", "second")
+    ]
+    trials = named([*QUICK.values(), *pairs])
+    run(folder, records, list(trials.values()), timeout_s=250)
+    return {name: load_result(folder, each) for name, each in trials.items()}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_workers_together_are_one(quick, records, name):
+    check(QUICK[name], quick[name], records)
+
+
+def test_what_the_quick_trials_cover(quick):
+    factors = {name: set(quick[name].plan["factors"]) for name in QUICK}
+    mixed = [name for name, found in factors.items() if found == {"ip1/0"}]
+    assert sum("-auto-" in name for name in mixed) > 5
+    assert any(found == {"ip1/0", "ip2/0"} for found in factors.values())
+    assert not any(factors[name] for name in QUICK if "-off-" in name)
+    # Shared weights go by rows, whatever is asked for.
+    assert not any(factors[name] for name in QUICK if name.endswith("shared"))
+    plans = [quick[name].plan for name in QUICK]
+    assert max(plan["rows"] for plan in plans) > 10
+    assert max(plan["pieces"] for plan in plans) > 3
+    assert {plan["owners"] for plan in plans} == {1, 2, 3, 4}
+    for name in QUICK:
+        if name.endswith(("clip", "all")):
+            assert 0 < len(quick[name].arrays["clips"]), name
+
+
+@pytest.mark.parametrize("name", [each.name for each in TWICE])
+def test_two_runs_are_one_bit_for_bit(quick, name):
+    first, second = quick[f"{name}-first"], quick[f"{name}-second"]
+    assert first.digests == second.digests
+    for key, array in first.arrays.items():
+        assert array.tobytes() == second.arrays[key].tobytes(), key
+
+
+def test_forced_ssp_is_bsp_bit_for_bit(tmp_path, records):
+    pairs = []
+    for backend, way in product(BACKENDS, ("plain", "server", "shared", "passes")):
+        bsp = trial(3, backend, "SGD", "off", way)
+        settings = {**bsp.settings, "force_ssp": True}
+        pairs.append((bsp, replace(bsp, name=f"{bsp.name}-ssp", settings=settings)))
+    run(tmp_path, records, [each for pair in pairs for each in pair], timeout_s=120)
+    for bsp, ssp in pairs:
+        first, second = load_result(tmp_path, bsp), load_result(tmp_path, ssp)
+        assert first.digests == second.digests, bsp.name
+        for key, array in first.arrays.items():
+            assert array.tobytes() == second.arrays[key].tobytes(), (bsp.name, key)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_every_combination(tmp_path, records, workers, backend):
+    trials = named(
+        [
+            trial(workers, backend, solver, mode, way)
+            for solver, mode, way in product(SOLVERS, MODES, WAYS)
+            if not (mode == "on" and way == "ssp")
+        ]
+    )
+    run(tmp_path, records, list(trials.values()), timeout_s=1000)
+    wrong = {}
+    for name, each in trials.items():
+        try:
+            check(each, load_result(tmp_path, each), records)
+        except AssertionError as error:
+            wrong[name] = str(error)
+    assert not wrong
