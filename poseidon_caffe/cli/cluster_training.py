@@ -175,10 +175,9 @@ class ClusterTraining(Training):
         for line in traffic.mean_of(found).report(iterations):
             self._say(f"  {line}")
         for rank, counts in enumerate(found):
-            sent, received = (
-                sum(counts[name].values()) / max(iterations, 1) / _MEGABYTE
-                for name in ("sent", "received")
-            )
+            flow, scale = traffic.mean_of([counts]).sum(), _MEGABYTE * iterations
+            sent = flow.sent_bytes / max(scale, 1.0)
+            received = flow.received_bytes / max(scale, 1.0)
             self._say(f"Rank {rank} sent {sent:.3f} MB, received {received:.3f} MB")
 
 

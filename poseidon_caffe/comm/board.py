@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,25 +19,41 @@ _ROOM_BYTES = _FRAME_BYTES - _HEAD_BYTES
 
 
 class _Parcel:
-    """Bytes that are on their way from one peer."""
+    """Bytes that are on their way from one peer; made in the courier's thread.
 
-    def __init__(self, courier: Courier, peer: int, tag: int, label: str) -> None:
+    Frames may finish in any order, but only a frame tells how long its rest is: so
+    parcels of one peer and topic are opened one after the other.
+    """
+
+    def __init__(self, board: Board, peer: int, tag: int, label: str) -> None:
         self.peer, self.done = peer, False
-        self._courier, self._tag, self._label = courier, tag, label
+        self._courier, self._tag, self._label = board.courier, tag, label
         self._frame = np.empty(_FRAME_BYTES, np.uint8)
         self._rest: Array = np.empty(0, np.uint8)
         self._size_bytes = 0
-        courier.receive(peer, tag, self._frame, self._opened, label=label)
+        self._queue = board.unopened[peer, tag]
+        self._queue.append(self)
+        if self._queue[0] is self:
+            self.open()
+
+    def open(self) -> None:
+        """Await the frame: no earlier parcel awaits its own."""
+        self._courier.receive(
+            self.peer, self._tag, self._frame, self._opened, label=self._label
+        )
 
     def _opened(self) -> None:
         self._size_bytes = int(self._frame[:_HEAD_BYTES].view(np.int64)[0])
         if self._size_bytes <= _ROOM_BYTES:
             self.done = True
-            return
-        self._rest = np.empty(self._size_bytes - _ROOM_BYTES, np.uint8)
-        self._courier.receive(
-            self.peer, self._tag + 1, self._rest, self._complete, label=self._label
-        )
+        else:
+            self._rest = np.empty(self._size_bytes - _ROOM_BYTES, np.uint8)
+            self._courier.receive(
+                self.peer, self._tag + 1, self._rest, self._complete, label=self._label
+            )
+        self._queue.popleft()
+        if self._queue:
+            self._queue[0].open()
 
     def _complete(self) -> None:
         self.done = True
@@ -60,7 +77,7 @@ class Gathering:
 
         def post() -> None:
             self._parcels = [
-                _Parcel(board.courier, peer, tag, self._label) for peer in self._missing
+                _Parcel(board, peer, tag, self._label) for peer in self._missing
             ]
             self._posted = True
 
@@ -89,6 +106,9 @@ class Board:
         courier: started.
         members: ranks that take part, this one among them; the first is the reader.
         first_tag: tags from here on belong to this board, two a topic.
+
+    Attributes:
+        unopened: parcels whose beginning has not come, of the courier's thread.
     """
 
     def __init__(
@@ -97,6 +117,7 @@ class Board:
         self.courier, self.members = courier, tuple(members)
         self.rank, self.reader = courier.rank, members[0]
         self._first_tag = first_tag
+        self.unopened: defaultdict[tuple[int, int], deque[_Parcel]] = defaultdict(deque)
 
     def tag(self, topic: int) -> int:
         """The first of the two tags of a topic."""
@@ -135,9 +156,7 @@ class Board:
         parcels: list[_Parcel] = []
         tag, reader = self.tag(topic), self.reader
         self.courier.call(
-            lambda: parcels.append(
-                _Parcel(self.courier, reader, tag, f"broadcast {topic}")
-            )
+            lambda: parcels.append(_Parcel(self, reader, tag, f"broadcast {topic}"))
         )
         self.courier.wait_for(
             lambda: bool(parcels) and parcels[0].done,

@@ -244,6 +244,7 @@ class Courier:
             self._finish(self._open.pop(request))
         if self._timers and self._timers[0][0] <= time.monotonic():
             self._run_timer()
+            moved = True
         if (moved or finished) and self.waiting is not None:
             with self._progress:
                 self._progress.notify_all()
@@ -262,16 +263,27 @@ class Courier:
         heapq.heappush(self._timers, (due, sequence, interval_s, function))
 
     def _start_sends(self) -> bool:
-        """Begin sends, the most urgent of each peer first, as the window allows."""
+        """Begin sends, the most urgent first, as windows and the cap allow."""
         started = False
-        for peer, waiting in enumerate(self._queues):
-            while waiting and self._under_way_bytes[peer] < self.window_bytes:
-                if not self._bucket.take(waiting[0][2].size_bytes):
-                    return started
-                self._queued -= 1
-                self._begin_send(heapq.heappop(waiting)[2])
-                started = True
+        while (waiting := self._most_urgent()) is not None:
+            if not self._bucket.take(waiting[0][2].size_bytes):
+                break
+            self._queued -= 1
+            self._begin_send(heapq.heappop(waiting)[2])
+            started = True
         return started
+
+    def _most_urgent(self) -> list[tuple[int, int, Pending]] | None:
+        """The queue whose turn it is among those whose window has room."""
+        return min(
+            (
+                waiting
+                for peer, waiting in enumerate(self._queues)
+                if waiting and self._under_way_bytes[peer] < self.window_bytes
+            ),
+            key=lambda waiting: waiting[0][:2],
+            default=None,
+        )
 
     def _begin_send(self, transfer: Pending) -> None:
         request = self.transport.send(transfer.peer, transfer.tag, transfer.array)
@@ -298,5 +310,7 @@ class Courier:
         longest = _LONGEST_REST_S if self.waiting is None else _WAITED_FOR_REST_S
         rest_s = min(_SHORTEST_REST_S * idle, longest)
         if self._queued:
-            rest_s = min(rest_s, self._bucket.ready_in_s())
+            # It may be a window that is full, though the bucket is not empty.
+            ready_s = max(self._bucket.ready_in_s(), _SHORTEST_REST_S)
+            rest_s = min(rest_s, ready_s)
         self._bell.acquire(timeout=rest_s)

@@ -36,6 +36,10 @@ _SETTINGS = {
     "OMPI_MCA_osc": "^ucx",
     # A rank that waits must not hold the core that computes, its own or another's.
     "OMPI_MCA_mpi_yield_when_idle": "1",
+    # Over TCP send fragments instead of asking the receiver for each: the answers
+    # wait behind its own bulk data. Emulated VGG19-22K on four hosts at 1 Gbit/s:
+    # 1.27 s an iteration instead of 1.4 to 1.6.
+    "OMPI_MCA_btl_tcp_flags": "1",
 }
 
 

@@ -215,8 +215,16 @@ class Traffic:
             for group in sorted(sent | received, key=self._place)
         }
 
+    def sum(self) -> Flow:
+        """All bytes so far but those of control."""
+        flows = self.totals().items()
+        return _sum(flow for group, flow in flows if group.kind != CONTROL)
+
     def report(self, iterations: int) -> list[str]:
         """A table of MB per iteration: counted, and by formula, in both directions.
+
+        The total leaves out control, of which most comes once: histories for a
+        snapshot, start values.
 
         Args:
             iterations: that were counted.
@@ -228,7 +236,7 @@ class Traffic:
         for group in groups:
             flow, formula = counted.get(group, none), formulas.get(group, none)
             lines.append(_cells(group.layer, group.kind, flow, formula, iterations))
-        every = _sum(counted.values()), _sum(formulas.values())
+        every = self.sum(), _sum(formulas.values())
         lines.append(_cells("total", "", *every, iterations))
         return _table([_HEADER, *lines])
 

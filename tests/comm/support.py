@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -252,20 +253,20 @@ def drive(
 def together(
     size: int,
     settings: ClusterSettings,
-    work: Callable[[int, Cluster], object],
+    work: Callable[[int, Cluster], Any],
     *,
     delay_s: tuple[float, float] | Delay = (0.0, 0.0),
     seed: int = 0,
     eager_bytes: float = 4096,
     timeout_s: float = 60.0,
-) -> list[object]:
+) -> list[Any]:
     """Run ``work(rank, cluster)`` on every rank of a fake network; their results.
 
     The first failure is raised; it ends the whole network.
     """
     network = FakeNetwork(size, seed=seed, delay_s=delay_s, eager_bytes=eager_bytes)
 
-    def run(rank: int) -> object:
+    def run(rank: int) -> Any:
         transport = UnkindTransport(network, rank, seed)
         cluster = Cluster(transport, settings, lambda text: None)
         result = work(rank, cluster)
@@ -273,3 +274,28 @@ def together(
         return result
 
     return on_threads(network, run, timeout_s)
+
+
+def trained(
+    size: int,
+    settings: ClusterSettings,
+    iterations: int,
+    *,
+    passes: int = 1,
+    clip: float = -1.0,
+    make: Callable[[], Tiny] = Tiny,
+    **network: Any,
+) -> list[Tiny]:
+    """The models of all ranks, servers included, after a training as `alone`'s."""
+
+    def work(rank: int, cluster: Cluster) -> Tiny:
+        tiny = make()
+        attached = cluster.attach(tiny.model(iter_size=passes, clip_gradients=clip))
+        if attached.sync is None:
+            cluster.serve()
+        else:
+            drive(tiny, attached, rank, iterations, passes)
+            attached.sync.finish()
+        return tiny
+
+    return together(size, settings, work, **network)

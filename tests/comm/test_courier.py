@@ -182,7 +182,7 @@ def test_a_capped_rank_sends_no_faster():
     assert min(took_s) > 0.8 * 4 * size_bytes * 8 / (mbps * 1e6)
 
 
-# -- the other threads -------------------------------------------------------------------
+# -- the other threads ---------------------------------------------------------------
 def test_calls_run_in_order_in_the_one_thread(alone):
     seen = []
     for k in range(1000):
@@ -269,7 +269,7 @@ def test_an_error_in_a_callback_is_every_waiters(how, monkeypatch):
     begin = {"call": fault, "timer": lambda: courier.every(1, fault)}
     courier.call(begin.get(how, transfer))
     for _ in range(2):
-        with pytest.raises(ClusterError, match="rank 0.*a fault in the code"):
+        with pytest.raises(ClusterError, match=r"rank 0.*a fault in the code"):
             courier.wait_for(lambda: False, WHAT)
     courier.close()
 
@@ -301,7 +301,7 @@ def test_timers_run_now_and_again(alone):
         alone.every(10, lambda: tocks.append(1))
 
     alone.call(begin)
-    alone.wait_for(lambda: len(ticks) == 5, WHAT)
+    alone.wait_for(lambda: len(ticks) >= 5, WHAT)
     assert ticks[4] - ticks[0] >= 0.04
     assert tocks == [1]
 
@@ -310,7 +310,7 @@ def test_what_a_timer_brings_is_told_at_once(alone):
     ticks = []
     alone.call(lambda: alone.every(0.02, lambda: ticks.append(1)))
     since = time.monotonic()
-    alone.wait_for(lambda: len(ticks) == 3, WHAT)
+    alone.wait_for(lambda: len(ticks) >= 3, WHAT)
     assert time.monotonic() - since < 0.5
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poseidon_caffe.comm.pacing import TokenBucket
@@ -65,10 +65,11 @@ def test_mbps_are_millions_of_bits():
     assert bucket.ready_in_s() == pytest.approx(1, abs=0.05)
 
 
+@settings(max_examples=30)
 @given(
-    sizes=st.lists(st.integers(1, 10**6), min_size=5, max_size=40),
+    sizes=st.lists(st.integers(1, 10**6), min_size=2, max_size=20),
     rate=st.sampled_from([1e4, 1e6, 1e9]),
-    step=st.floats(1e-4, 0.1),
+    step=st.floats(0.3, 1),
 )
 def test_the_rate_holds_in_the_long_run(sizes, rate, step):
     clock = Clock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from poseidon_caffe.comm.settings import SORT_POLICIES, ClusterSettings
 from tests.comm.counting import Log, counting, watch
 from tests.comm.launch import RANKS, mpirun
 from tests.comm.support import Tiny, alone, drive, together
-from tests.comm.trials import named
 
 DELAY_S = (0.0, 0.02)
 PATIENCE_S = 30.0
@@ -156,6 +156,7 @@ def test_a_layer_waits_for_its_own_rows_only():
 
     def work(rank, cluster):
         tiny = counting()
+        cluster.sizes = replace(cluster.sizes, merge_bytes=0)  # no row of two layers
         attached = cluster.attach(tiny.model())
         last = {s.index for s in tiny.slots if s.owner == tiny.layers - 1}
         late = [r.index for r in attached.plan.rows if r.pieces[0].slot in last]
