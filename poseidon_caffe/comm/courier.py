@@ -290,14 +290,14 @@ class Courier:
         self._open[request] = transfer
         self._under_way_bytes[transfer.peer] += transfer.size_bytes
         self._sending += 1
+        if self.traffic is not None:
+            self.traffic.sent(transfer.tag, transfer.size_bytes)
 
     def _finish(self, transfer: Pending) -> None:
         if transfer.is_send:
             self._under_way_bytes[transfer.peer] -= transfer.size_bytes
             self._sending -= 1
             self.sent_bytes += transfer.size_bytes
-            if self.traffic is not None:
-                self.traffic.sent(transfer.tag, transfer.size_bytes)
         else:
             self.received_bytes += transfer.size_bytes
             if self.traffic is not None:

@@ -20,7 +20,7 @@ from poseidon_caffe.types import Array, JsonObject
 
 __all__ = ["ClusterSync"]
 
-_AVERAGE, _SCORES, _TOTAL, _STATES = range(4)
+_AVERAGE, _SCORES, _TOTAL, _STATES, _END = range(5)
 
 
 class ClusterSync:
@@ -106,10 +106,11 @@ class ClusterSync:
         self._collector.collect()
 
     def finish(self) -> None:
-        """Return once nothing of this worker's is under way; the last call."""
+        """Return once nothing of any worker's is under way; the last call."""
         for slot in self._model.slots:
             self.wait(slot.index)
         self._tell_all()
+        self._board.barrier(_END)
 
     def _tell_all(self) -> None:
         for round_, _ in self._later:

@@ -72,5 +72,25 @@ def test_one_slow_link():
     check(3, rows(), delay_s=delay_s, eager_bytes=-1)
 
 
-def test_no_parameters_at_all():
-    check(2, rows(), make=functools.partial(Tiny, widths=(3,)))
+def test_nothing_but_statistics():
+    check(3, rows(), make=functools.partial(Tiny, widths=(3,), statistics=True))
+
+
+@pytest.mark.parametrize("k", range(12))
+def test_any_order_of_events(k):
+    """Many seeds, small nets: what a race would need."""
+    draw = np.random.default_rng(k)
+    widths = tuple(int(n) for n in draw.integers(1, 40, 4))
+    settings = rows(
+        row_bytes=int(draw.choice([0, 100, 1000])),
+        servers=int(draw.integers(0, 2)),
+        overlap=bool(draw.integers(0, 2)),
+        force_ssp=bool(draw.integers(0, 2)),
+    )
+    check(
+        int(draw.integers(2, 5)), settings,
+        make=functools.partial(Tiny, widths=widths, statistics=True),
+        passes=int(draw.integers(1, 3)), iterations=3, seed=k,
+        delay_s=(0, float(draw.choice([0, 3e-4, 3e-3]))),
+        eager_bytes=int(draw.choice([-1, 100, 1 << 20])),
+    )  # fmt: skip
