@@ -239,7 +239,7 @@ def _hand_over(solver: Solver, cluster: Cluster, board: Board) -> None:
         cluster.broadcast(start.arrays)
         return
     meta = json.loads(board.broadcast(_TOPIC_START, None))
-    arrays = start_arrays(solver)
+    arrays = start_arrays(solver, with_history=meta["has_history"])
     cluster.broadcast(arrays)
     import_start(solver, Handover(meta, arrays))
 

@@ -36,13 +36,20 @@ class Handover:
     arrays: list[Array]
 
 
-def start_arrays(solver: Solver) -> list[Array]:
+def start_arrays(solver: Solver, *, with_history: bool = True) -> list[Array]:
     """The parameters, then the history, flat and live, in the same order everywhere.
 
     A worker may receive rank 0's values into them at once: `import_start` sees when
     it is given its own arrays.
+
+    Args:
+        solver: whose they are.
+        with_history: ``meta["has_history"]``: a history of zeros is not handed over,
+            and the pages that it would fill stay untouched.
     """
     values = [blob.data.reshape(-1) for blob in solver.net.learnable]
+    if not with_history:
+        return values
     return values + [array.reshape(-1) for array in solver.history.shaped()]
 
 
@@ -51,7 +58,10 @@ def export_start(solver: Solver) -> Handover:
 
     Nothing is copied: send the arrays before the solver changes them.
     """
+    slots = solver.net.slots
+    has_history = not all(solver.history.is_zero(slot.index) for slot in slots)
     meta = {
+        "has_history": has_history,
         "iteration": solver.iteration,
         "current_step": solver.schedule.current_step,
         "seed": solver.seed,
@@ -62,7 +72,7 @@ def export_start(solver: Solver) -> Handover:
             worker.to_json() for worker in solver.resumed_workers or [capture(solver)]
         ],
     }
-    return Handover(plain_json(meta), start_arrays(solver))
+    return Handover(plain_json(meta), start_arrays(solver, with_history=has_history))
 
 
 def import_start(solver: Solver, start: Handover) -> None:
@@ -71,7 +81,7 @@ def import_start(solver: Solver, start: Handover) -> None:
     Raises:
         ClusterError: the nets or solvers of the two ranks differ.
     """
-    own = start_arrays(solver)
+    own = start_arrays(solver, with_history=start.meta["has_history"])
     _check(solver, own, start.arrays)
     for mine, theirs in zip(own, start.arrays, strict=True):
         if mine.ctypes.data != theirs.ctypes.data:

@@ -55,7 +55,10 @@ class History:
             memory = Buffer(self._dtype).view((total,), channels_last=False)
             for slot, place in zip(slots, places, strict=True):
                 i = quantity * len(self._per_slot) + slot.index
-                memory[place] = self._arrays[i]
+                if self._arrays[i].any():
+                    # Zeros need no copy; pages that nobody writes cost no memory,
+                    # which is what a cluster's sharded history lives on.
+                    memory[place] = self._arrays[i]
                 self._arrays[i] = memory[place]
             whole.append(memory)
         count = len(self._per_slot)

@@ -48,8 +48,15 @@ def test_everything_is_taken_over(kind):
     assert second.window.values() == first.window.values()
 
 
+def test_a_history_of_zeros_stays_at_home():
+    start = export_start(make_solver('type: "Adam"'))
+    assert [a.size for a in start.arrays] == [60, 10, 40, 4]
+    assert not start.meta["has_history"]
+
+
 def test_nothing_is_copied_on_the_way():
     solver = make_solver('type: "Adam"')
+    solver.history.of(2)[0][...] = 1
     start = export_start(solver)
     start.arrays[0][...] = 3
     start.arrays[4 + 4][...] = 4
