@@ -268,8 +268,10 @@ class Courier:
         while (waiting := self._most_urgent()) is not None:
             if not self._bucket.take(waiting[0][2].size_bytes):
                 break
+            transfer = heapq.heappop(waiting)[2]
             self._queued -= 1
-            self._begin_send(heapq.heappop(waiting)[2])
+            self._under_way_bytes[transfer.peer] += transfer.size_bytes
+            self._begin_send(transfer)
             started = True
         return started
 
@@ -288,14 +290,16 @@ class Courier:
     def _begin_send(self, transfer: Pending) -> None:
         request = self.transport.send(transfer.peer, transfer.tag, transfer.array)
         self._open[request] = transfer
-        self._under_way_bytes[transfer.peer] += transfer.size_bytes
         self._sending += 1
         if self.traffic is not None:
             self.traffic.sent(transfer.tag, transfer.size_bytes)
 
     def _finish(self, transfer: Pending) -> None:
         if transfer.is_send:
-            self._under_way_bytes[transfer.peer] -= transfer.size_bytes
+            # Control may rest unread for long, as a server's word that it is at the
+            # end does, so it takes no room in the window.
+            if transfer.tag >= FIRST_DATA_TAG:
+                self._under_way_bytes[transfer.peer] -= transfer.size_bytes
             self._sending -= 1
             self.sent_bytes += transfer.size_bytes
         else:

@@ -149,18 +149,14 @@ class FactorExchange:
 
     def can_work(self) -> bool:
         """Whether `work` would do something."""
-        if any(each.is_complete for each in self._all):
-            return True
-        return self._can_apply() and any(each.is_rebuilt for each in self._all)
+        return any(each.is_complete or self._can_apply(each) for each in self._all)
 
     def work(self) -> list[int]:
         """Rebuild what is complete and update what may be; the slots updated."""
         for each in self._all:
             if each.is_complete:
                 self._rebuild(each)
-        if not self._can_apply():
-            return []
-        done = [each for each in self._all if each.is_rebuilt]
+        done = [each for each in self._all if self._can_apply(each)]
         for each in done:
             self._update(each)
         return [slot.index for each in done for slot in each.pair.slots]
@@ -203,11 +199,14 @@ class FactorExchange:
                     total += float(np.dot(flat, flat))
         return total
 
-    def _can_apply(self) -> bool:
-        """Whether the factor that clips this clock's gradient is known."""
-        if self._norm is None or not self._all:
-            return True
-        return self._norm.clock > self._all[0].version
+    def _can_apply(self, each: _Gathering) -> bool:
+        """Whether it is rebuilt and the factor that clips its gradient is known.
+
+        Worker 0 may know and tell the norm while others still miss some factors.
+        """
+        if not each.is_rebuilt:
+            return False
+        return self._norm is None or self._norm.clock > each.version
 
     def _update(self, each: _Gathering) -> None:
         clip = 1.0 if self._norm is None else self._norm.factor

@@ -62,6 +62,7 @@ def export_start(solver: Solver) -> Handover:
     has_history = not all(solver.history.is_zero(slot.index) for slot in slots)
     meta = {
         "has_history": has_history,
+        "history_count": solver.rule.history_count,
         "iteration": solver.iteration,
         "current_step": solver.schedule.current_step,
         "seed": solver.seed,
@@ -82,7 +83,7 @@ def import_start(solver: Solver, start: Handover) -> None:
         ClusterError: the nets or solvers of the two ranks differ.
     """
     own = start_arrays(solver, with_history=start.meta["has_history"])
-    _check(solver, own, start.arrays)
+    _check(solver, own, start)
     for mine, theirs in zip(own, start.arrays, strict=True):
         if mine.ctypes.data != theirs.ctypes.data:
             np.copyto(mine, theirs)
@@ -101,9 +102,18 @@ def import_start(solver: Solver, start: Handover) -> None:
         apply_shared(solver, workers[0], workers[0].losses)
 
 
-def _check(solver: Solver, own: list[Array], sent: list[Array]) -> None:
+def _check(solver: Solver, own: list[Array], start: Handover) -> None:
     """Raise ClusterError unless the arrays are of one solver."""
-    mine, theirs = ([(a.size, a.dtype.name) for a in arrays] for arrays in (own, sent))
+    mine, theirs = (
+        [(a.size, a.dtype.name) for a in arrays] for arrays in (own, start.arrays)
+    )
+    if start.meta["history_count"] != solver.rule.history_count:
+        msg = (
+            f"rank {solver.shard.rank} has another net or solver than rank 0: "
+            f"{solver.rule.history_count} histories a parameter, not "
+            f"{start.meta['history_count']}; start all ranks with the same files"
+        )
+        raise ClusterError(msg)
     if mine == theirs:
         return
     place = next(

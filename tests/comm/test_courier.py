@@ -92,6 +92,15 @@ def test_control_overtakes_all_data_whatever_is_under_way():
     assert tags_sent(a) == [DATA, DATA - 1], "the window is still full"
 
 
+def test_control_that_nobody_reads_holds_nothing_back():
+    a, b = unstarted(2, ClusterSettings(row_bytes=100), eager_bytes=-1)
+    a.send(1, DATA - 1, bytes_(5000))
+    a.send(1, DATA, bytes_(100))
+    got = []
+    b.receive(0, DATA, bytes_(100), lambda: got.append(1))
+    turn_all([a, b], lambda: bool(got))
+
+
 def test_one_tag_keeps_its_order_through_all_delays():
     def play(courier):
         count, buffers, done = 60, [], []
@@ -327,7 +336,7 @@ def test_pending_names_queued_and_open_transfers():
     }  # fmt: skip
 
 
-def test_traffic_is_counted_when_it_is_over():
+def test_traffic_is_counted_when_it_leaves_and_when_it_is_here():
     class Counter:
         def __init__(self):
             self.seen = []
@@ -338,16 +347,18 @@ def test_traffic_is_counted_when_it_is_over():
         def received(self, tag, size_bytes):
             self.seen.append(("received", tag, size_bytes))
 
-    a, b = unstarted(2, eager_bytes=-1)
+    a, b = unstarted(2, ClusterSettings(row_bytes=100), eager_bytes=-1)
     a.traffic, b.traffic = Counter(), Counter()
     a.send(1, DATA, bytes_(100))
+    a.send(1, DATA + 1, bytes_(100), label="still waits")
     a.send(1, 7, bytes_(10))
     a._turn()
-    assert a.traffic.seen == []
+    assert a.traffic.seen == [("sent", 7, 10), ("sent", DATA, 100)]
+    assert b.traffic.seen == []
     b.receive(0, DATA, bytes_(100), lambda: None)
     b.receive(0, 7, bytes_(10), lambda: None)
-    turn_all([a, b], lambda: len(a.traffic.seen + b.traffic.seen) == 4)
-    assert set(a.traffic.seen) == {("sent", DATA, 100), ("sent", 7, 10)}
+    turn_all([a, b], lambda: len(a.traffic.seen + b.traffic.seen) == 5)
+    assert a.traffic.seen[2:] == [("sent", DATA + 1, 100)]
     assert set(b.traffic.seen) == {("received", DATA, 100), ("received", 7, 10)}
 
 

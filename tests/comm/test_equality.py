@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 
+from poseidon_caffe.comm.settings import ClusterSettings
+from poseidon_caffe.comm.tags import factors_tag
+from tests.comm import support
 from tests.comm.launch import RANKS, mpirun
 from tests.comm.trials import (
     SOLVERS,
@@ -18,8 +22,6 @@ from tests.comm.trials import (
     save_trials,
     unequal,
 )
-
-pytestmark = pytest.mark.mpi
 
 #: How far parameters may be apart, in parts of the largest; the rest ten times that.
 LIMITS = {"reference": 1e-9, "cpu": 2e-4}
@@ -113,11 +115,13 @@ def quick(tmp_path_factory, records):
     return {name: load_result(folder, each) for name, each in trials.items()}
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("name", QUICK)
 def test_workers_together_are_one(quick, records, name):
     check(QUICK[name], quick[name], records)
 
 
+@pytest.mark.mpi
 def test_what_the_quick_trials_cover(quick):
     factors = {name: set(quick[name].plan["factors"]) for name in QUICK}
     mixed = [name for name, found in factors.items() if found == {"ip1/0"}]
@@ -135,6 +139,7 @@ def test_what_the_quick_trials_cover(quick):
             assert 0 < len(quick[name].arrays["clips"]), name
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("name", [each.name for each in TWICE])
 def test_two_runs_are_one_bit_for_bit(quick, name):
     first, second = quick[f"{name}-first"], quick[f"{name}-second"]
@@ -143,6 +148,7 @@ def test_two_runs_are_one_bit_for_bit(quick, name):
         assert array.tobytes() == second.arrays[key].tobytes(), key
 
 
+@pytest.mark.mpi
 def test_forced_ssp_is_bsp_bit_for_bit(tmp_path, records):
     pairs = []
     for backend, way in product(BACKENDS, ("plain", "server", "shared", "passes")):
@@ -157,7 +163,29 @@ def test_forced_ssp_is_bsp_bit_for_bit(tmp_path, records):
             assert array.tobytes() == second.arrays[key].tobytes(), (bsp.name, key)
 
 
+def test_a_norm_that_comes_before_some_of_the_factors():
+    """Worker 0 knows what all are clipped by while worker 1 still misses factors."""
+
+    late = {factors_tag(slot, part) for slot in (2, 4) for part in (0, 1)}
+
+    def delay_s(source, peer, tag, size_bytes):
+        return 0.02 * (tag in late and (source, peer) == (0, 1))
+
+    def work(rank, cluster):
+        tiny = support.Tiny()
+        attached = cluster.attach(tiny.model(clip_gradients=1.0))
+        assert [pair.weights.index for pair in attached.plan.pairs] == [0, 2, 4]
+        support.drive(tiny, attached, rank, 5)
+        return tiny.state()
+
+    found = support.together(2, ClusterSettings(svb="on"), work, delay_s=delay_s)
+    expected = support.alone(support.Tiny(), 2, 5, clip=1.0)
+    for state in found:
+        np.testing.assert_allclose(state, expected, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.slow
+@pytest.mark.mpi
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("workers", [2, 3, 4])
