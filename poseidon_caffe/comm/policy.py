@@ -6,9 +6,9 @@ rows and K(P-1)(M + N) as factors; with P1 workers and P2 servers (MN + M)(P1+P2
 by rows and K(P1-1)(M + N) as factors (half of what "Poseidon", ATC 2017, table 1,
 counts, sent and received).  The bias (M values) is rebuilt from the same top diffs.
 
-Factors make every worker rebuild the others' part of the sum: 2 K(P-1) MN operations
-beyond its own.  On a slow link that is nothing, in memory it may be more than the
-bytes saved.  The rate at which it is charged is a constant, as is the link's class:
+Factors make every worker rebuild the others' part of the sum, 2 K(P-1) MN operations
+beyond its own, and update all MN values instead of the part it owns.  On a slow link
+that is nothing, in memory it may be more than the bytes saved.  The rate at which it is charged is a constant, as is the link's class:
 the choice decides in which order sums are made, so it must not change between runs.
 """
 
@@ -23,10 +23,19 @@ from poseidon_caffe.comm.settings import SVB_MODES
 from poseidon_caffe.errors import ClusterError
 from poseidon_caffe.net.hooks import ParamSlot
 
-__all__ = ["REBUILD_FLOPS_PER_S", "Choice", "choose", "describe"]
+__all__ = [
+    "REBUILD_FLOPS_PER_S",
+    "UPDATE_BYTES_PER_S",
+    "Choice",
+    "choose",
+    "describe",
+]
 
 #: Nominal: two or so threads of a GEMM whose inner size, K, is small.
 REBUILD_FLOPS_PER_S = 1e11
+#: Nominal: values, gradient and history go through memory once in an update.
+UPDATE_BYTES_PER_S = 2e10
+_UPDATE_ARRAYS = 6  # the gradient written, three read, two written
 # What three digits show as the next unit's 1.
 _ROUNDS_UP = 0.9995
 
@@ -125,7 +134,9 @@ def _decide(
     rows_bytes = round(values * _sent_by_rows(terms)) * itemsize
     factors_bytes = rows * (terms.workers - 1) * (outputs + inputs) * itemsize
     operations = 2 * rows * (terms.workers - 1) * outputs * inputs
-    rebuild_s = operations / REBUILD_FLOPS_PER_S
+    owned = 0.0 if terms.servers else 1 / terms.workers
+    update_bytes = _UPDATE_ARRAYS * outputs * inputs * itemsize * (1 - owned)
+    rebuild_s = operations / REBUILD_FLOPS_PER_S + update_bytes / UPDATE_BYTES_PER_S
     refusal = _refusal(slot, bias, rows, terms)
     if refusal:
         by_factors, reason = False, refusal

@@ -68,6 +68,7 @@ class Tiny:
         statistics: whether one more layer has eleven running means.
         dense: layers that offer no factors.
         still: slots whose lr_mult is 0; they move all the same.
+        norms: of the gradient of each iteration of `alone`.
     """
 
     widths: tuple[int, ...] = (40, 30, 50, 7)
@@ -77,6 +78,7 @@ class Tiny:
     still: tuple[int, ...] = ()
     slots: list[ParamSlot] = field(default_factory=list)
     blobs: list[Blob] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         draw = np.random.default_rng(3)
@@ -195,6 +197,7 @@ def _update(
     clip: float,
 ) -> None:
     norm = norm_of(tiny, sums) / workers
+    tiny.norms.append(norm)
     factor = clip / norm if 0 <= clip < norm else 1.0
     for slot in tiny.slots:
         if slot.statistics:
@@ -284,13 +287,15 @@ def trained(
     passes: int = 1,
     clip: float = -1.0,
     make: Callable[[], Tiny] = Tiny,
+    on_clip: Callable[[int, float, float], None] | None = None,
     **network: Any,
 ) -> list[Tiny]:
     """The models of all ranks, servers included, after a training as `alone`'s."""
 
     def work(rank: int, cluster: Cluster) -> Tiny:
         tiny = make()
-        attached = cluster.attach(tiny.model(iter_size=passes, clip_gradients=clip))
+        model = tiny.model(iter_size=passes, clip_gradients=clip, on_clip=on_clip)
+        attached = cluster.attach(model)
         if attached.sync is None:
             cluster.serve()
         else:

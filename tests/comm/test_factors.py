@@ -61,8 +61,8 @@ def test_any_order_of_events(k):
     )  # fmt: skip
 
 
-def test_only_rank_0s_applied_history_moves_with_the_others():
-    """Histories are replicas too, since rank 0 writes its own into snapshots."""
+def test_histories_are_replicas_too():
+    """Rank 0 writes its own into snapshots."""
     found = trained(3, ON, 4, delay_s=(0, 0.001))
     for tiny in found[1:]:
         for own, first in zip(
