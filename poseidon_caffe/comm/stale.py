@@ -83,6 +83,9 @@ class StaleClient:
         self._memory = [RowMemory(row, model.blobs) for row in rows]
         self._newest: list[Array | None] = [None] * len(rows)
         self._versions = [model.iteration] * len(rows)
+        # Gradients of each row that have not left, and the last one's priority.
+        self._leaving = [0] * len(rows)
+        self._priorities = [0] * len(rows)
         self._pool, self._lock = pool, threading.Lock()
 
     def open(self) -> None:
@@ -126,12 +129,22 @@ class StaleClient:
             assert self._contribute is not None
             self._contribute(row.index, gradient)
             return
+        # The server counts a row's gradients by their order: none overtakes another.
+        if self._leaving[row.index]:
+            priority = max(priority, self._priorities[row.index])
+        self._leaving[row.index] += 1
+        self._priorities[row.index] = priority
+
+        def gone() -> None:
+            self._leaving[row.index] -= 1
+            self._pool.give(gradient)
+
         self._courier.send(
             row.owner,
             gradient_tag(row.index),
             gradient,
             priority=priority,
-            then=lambda: self._pool.give(gradient),
+            then=gone,
             label=self._labels[row.index],
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 from poseidon_caffe.comm.agreement import Agreement
 from poseidon_caffe.comm.board import Board, Gathering
 from poseidon_caffe.comm.collecting import HistoryCollector
+from poseidon_caffe.comm.courier import Waiting
 from poseidon_caffe.comm.gate import Gate
 from poseidon_caffe.comm.model import Model
 from poseidon_caffe.comm.norm import NormBoard
@@ -116,7 +117,15 @@ class ClusterSync:
         for round_, _ in self._later:
             self._board.finish(round_)
         self._tell_averages()
+        self._await_norm()
         self._tell_clips()
+
+    def _await_norm(self) -> None:
+        """Hear the last norm: the values may have come before all its parts."""
+        norm, iteration = self._norm, self._observer.iteration
+        if norm is not None:
+            what = Waiting("the norm of the last gradient")
+            self._board.courier.wait_for(lambda: norm.clock >= iteration, what)
 
     def _tell_averages(self) -> None:
         while self._later and self._later[0][0].done():

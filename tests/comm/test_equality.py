@@ -76,6 +76,23 @@ TWICE = [
 ]
 
 
+def forced(bsp):
+    settings = {**bsp.settings, "force_ssp": True}
+    return replace(bsp, name=f"{bsp.name}-forced", settings=settings)
+
+
+#: BSP, and the same by the path of bounded staleness.
+FORCED = [
+    (bsp, forced(bsp))
+    for workers, backend, solver, way in (
+        (3, "cpu", "RMSProp", "passes"),
+        (2, "reference", "SGD", "server"),
+        (4, "cpu", "Nesterov", "shared"),
+    )
+    for bsp in [trial(workers, backend, solver, "off", way)]
+]
+
+
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     return make_records(tmp_path_factory.mktemp("records"))
@@ -103,13 +120,14 @@ def check(each, result, records):
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory, records):
-    """Results of all quick trials, and those of the second runs."""
+    """Results of all quick trials and of the pairs."""
     folder = tmp_path_factory.mktemp("trials")
     pairs = [
         replace(each, name=f"{each.name}-{time}")
         for each in TWICE
         for time in ("first", "second")
     ]
+    pairs += [each for pair in FORCED for each in pair if each.name not in QUICK]
     trials = named([*QUICK.values(), *pairs])
     run(folder, records, list(trials.values()), timeout_s=250)
     return {name: load_result(folder, each) for name, each in trials.items()}
@@ -136,31 +154,25 @@ def test_what_the_quick_trials_cover(quick):
     assert {plan["owners"] for plan in plans} == {1, 2, 3, 4}
     for name in QUICK:
         if name.endswith(("clip", "all")):
-            assert 0 < len(quick[name].arrays["clips"]), name
+            assert quick[name].arrays["clips"].size, name
 
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("name", [each.name for each in TWICE])
 def test_two_runs_are_one_bit_for_bit(quick, name):
-    first, second = quick[f"{name}-first"], quick[f"{name}-second"]
+    assert_same_bits(quick[f"{name}-first"], quick[f"{name}-second"])
+
+
+def assert_same_bits(first, second):
     assert first.digests == second.digests
     for key, array in first.arrays.items():
         assert array.tobytes() == second.arrays[key].tobytes(), key
 
 
 @pytest.mark.mpi
-def test_forced_ssp_is_bsp_bit_for_bit(tmp_path, records):
-    pairs = []
-    for backend, way in product(BACKENDS, ("plain", "server", "shared", "passes")):
-        bsp = trial(3, backend, "SGD", "off", way)
-        settings = {**bsp.settings, "force_ssp": True}
-        pairs.append((bsp, replace(bsp, name=f"{bsp.name}-ssp", settings=settings)))
-    run(tmp_path, records, [each for pair in pairs for each in pair], timeout_s=120)
-    for bsp, ssp in pairs:
-        first, second = load_result(tmp_path, bsp), load_result(tmp_path, ssp)
-        assert first.digests == second.digests, bsp.name
-        for key, array in first.arrays.items():
-            assert array.tobytes() == second.arrays[key].tobytes(), (bsp.name, key)
+@pytest.mark.parametrize("name", [bsp.name for bsp, _ in FORCED])
+def test_forced_ssp_is_bsp_bit_for_bit(quick, name):
+    assert_same_bits(quick[name], quick[f"{name}-forced"])
 
 
 def test_a_norm_that_comes_before_some_of_the_factors():

@@ -71,7 +71,9 @@ def train(staleness, workers, servers, seed, kind, iterations=8, **more):
 
 
 @pytest.mark.parametrize("staleness", range(5))
-@pytest.mark.parametrize(("workers", "servers"), [(2, 0), (3, 0), (4, 0), (2, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("workers", "servers"), [(2, 0), (3, 0), (4, 0), (2, 1), (3, 2)]
+)
 def test_no_layer_reads_values_older_than_the_bound(staleness, workers, servers):
     seed = 10 * staleness + workers + servers
     kind = ("slow", "moving", "anywhere")[seed % 3]
@@ -285,5 +287,9 @@ def test_the_bound_on_mpi(ranks, servers):
 def test_stalls_that_move_cost_less_with_staleness():
     done = mpirun(4, RANKS / "stale.py", "speed", timeout_s=120)
     assert done.rc == 0, done.said
-    speeds = dict(line.split() for line in done.stdout.splitlines())
-    assert float(speeds["3"]) > 1.3 * float(speeds["0"]), done.said
+    lines = [line.split() for line in done.stdout.splitlines()]
+    best = {
+        staleness: max(float(rate) for each, rate in lines if each == staleness)
+        for staleness in ("0", "3")
+    }
+    assert best["3"] > 1.3 * best["0"], done.said

@@ -20,6 +20,7 @@ from poseidon_caffe.cli.cluster_model import model_of
 from poseidon_caffe.cli.cluster_training import _hand_over
 from poseidon_caffe.comm.board import Board
 from poseidon_caffe.comm.cluster import Attachment, Cluster
+from poseidon_caffe.comm.link import link_class
 from poseidon_caffe.comm.mpi import open_mpi
 from poseidon_caffe.comm.pool import WorkersPool
 from poseidon_caffe.solver.solver import Solver
@@ -30,6 +31,7 @@ FOLDER, RECORDS = Path(sys.argv[1]), Path(sys.argv[2])
 TIMEOUT_S = 600
 TOPIC = 30
 START_TAG = 940
+GIGABIT_BYTES_S = 1.25e8
 WAKE_TAG = 50
 
 
@@ -62,6 +64,8 @@ def run(trial: Trial, transport) -> None:
     settings = trial.cluster_settings
     cluster = Cluster(Part(transport, trial.ranks), settings, say)
     cluster.sizes = replace(cluster.sizes, merge_bytes=trial.merge_bytes)
+    # In memory hardly anything is worth being sent as factors.
+    cluster.link = link_class(GIGABIT_BYTES_S)
     shard = Shard(min(transport.rank, trial.workers - 1), trial.workers)
     recorder = Recorder()
     solver = make_solver(trial, RECORDS, shard, recorder)
@@ -84,7 +88,8 @@ def train(trial: Trial, cluster: Cluster, solver: Solver, attached: Attachment) 
     solver.sync, solver.net.observer = attached.sync, attached.observer
     if trial.pooled:
         pool = WorkersPool(cluster.workers_board)
-        assert any([layer.set_pool(pool) for layer in solver.net.layers])
+        took = [layer.set_pool(pool) for layer in solver.net.layers]
+        assert any(took)
     solver.step(trial.iterations)
     solver.wait()
     attached.sync.collect_history()

@@ -1,0 +1,99 @@
+"""As accurate with several ranks as with one (issue 3, 2.7): the real program."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from statistics import mean
+
+import pytest
+
+from benchmarks.cluster.convergence import (
+    CASES,
+    WAYS,
+    Curve,
+    Way,
+    plot,
+    save,
+    summary,
+    train,
+)
+
+STALE = Way(3, ("--staleness=3",))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where data are made once."""
+    return tmp_path_factory.mktemp("convergence")
+
+
+def trained(name, way, folder, *, seed=1, **more):
+    case = replace(CASES[name], **more)
+    return train(case, way, seed, folder)
+
+
+def settled(curve):
+    """Accuracy near the end, less noisy than the last one alone."""
+    return mean(accuracy for _, accuracy in curve.tests[-3:])
+
+
+@pytest.mark.slow
+@pytest.mark.mpi
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("name", "goal", "noise"), [("lenet", 0.95, 0.015), ("cifar10_quick", 0.8, 0.04)]
+)
+def test_any_number_of_ranks_reaches_the_accuracy_of_one(folder, name, goal, noise):
+    one, *others = (trained(name, way, folder) for way in WAYS)
+    assert one.tests[0][1] < 0.2, "it knows nothing at the start"
+    assert settled(one) > goal
+    for curve in others:
+        assert abs(settled(curve) - settled(one)) < noise, curve.way
+    # Without staleness it is the same training, to rounding.
+    for curve in others[:2]:
+        for (_, loss), (_, expected) in zip(curve.losses, one.losses, strict=True):
+            assert loss == pytest.approx(expected, rel=0.1, abs=0.02), curve.way
+
+
+@pytest.mark.mpi
+def test_stale_workers_learn_the_digits_as_well(folder):
+    in_step = trained("lenet", Way(3), folder, batch=66, iterations=175)
+    stale = trained("lenet", STALE, folder, batch=66, iterations=175)
+    assert settled(in_step) > 0.94
+    assert settled(stale) > settled(in_step) - 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.mpi
+@pytest.mark.timeout(900)
+def test_stale_workers_learn_the_digits_as_well_with_any_seed(folder):
+    finals = {
+        way: [
+            settled(trained("lenet", way, folder, seed=s, batch=66))
+            for s in range(2, 6)
+        ]
+        for way in (Way(3), STALE)
+    }
+    in_step, stale = (mean(values) for values in finals.values())
+    assert abs(stale - in_step) < 0.01, finals
+
+
+def test_curves_are_kept(tmp_path):
+    curves = [
+        Curve("lenet", way, seed, [(0, 0.1), (9, final)], [(0, 2.3), (5, 0.4)])
+        for way, seed, final in (("1 rank", 1, 0.9), ("1 rank", 2, 0.8), ("2", 1, 0.7))
+    ]
+    first, second = summary(curves)
+    assert (first["seeds"], first["least"], first["greatest"]) == (2, 0.8, 0.9)
+    assert first["mean"] == pytest.approx(0.85)
+    assert (second["way"], second["mean"]) == ("2", 0.7)
+    save(curves, tmp_path)
+    with (tmp_path / "curves.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert rows[1]["value"] == "0.9"
+    assert len(json.loads((tmp_path / "curves.json").read_text())["curves"]) == 3
+    if plot(curves, tmp_path / "a" / "plot.png"):
+        assert (tmp_path / "a" / "plot.png").read_bytes().startswith(b"\x89PNG")
