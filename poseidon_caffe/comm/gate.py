@@ -43,7 +43,9 @@ class Gate:
             for piece in row.pieces:
                 self._rows_of[piece.slot].append(row.index)
         self._slots_in = [[piece.slot for piece in row.pieces] for row in rows]
-        self._settled = [model.iteration - 1] * len(rows)
+        # Of each row: the iteration that its values were last put in place for, and
+        # a version that they were no older than.
+        self._settled = [(model.iteration - 1, model.iteration)] * len(rows)
 
     def rows_of(self, slot: int) -> list[int]:
         """Rows that hold a part of the slot."""
@@ -59,7 +61,7 @@ class Gate:
         """Return once the slot holds ``version`` or a newer one, in place.
 
         Newer values are put in place once an iteration only, so that no layer sees
-        two versions in one.
+        two versions in one; between iterations also when newer ones are asked for.
 
         Raises:
             PoseidonError: nothing will come any more.
@@ -73,8 +75,9 @@ class Gate:
                 Waiting(*self._what(slot, version)),
             )
         for row in self.rows_of(slot):
-            if self._settled[row] != iteration:
-                self._settled[row] = iteration
+            settled_for, held = self._settled[row]
+            if settled_for != iteration or held < version:
+                self._settled[row] = (iteration, version)
                 self._settle(row)
 
     def _settle(self, row: int) -> None:

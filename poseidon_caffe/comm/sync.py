@@ -98,8 +98,8 @@ class ClusterSync:
         return self._agreement.agree(self._observer.iteration, requests)
 
     def gather(self, item: JsonObject) -> list[JsonObject] | None:
-        """Every worker's item on rank 0."""
-        found = self._board.gather(_STATES, json.dumps(item, default=_plain).encode())
+        """Every worker's item (plain JSON) on rank 0."""
+        found = self._board.gather(_STATES, json.dumps(item).encode())
         return None if found is None else [json.loads(text) for text in found]
 
     def collect_history(self) -> None:
@@ -165,13 +165,3 @@ def _split(payload: bytes) -> list[Array]:
         values.append(np.frombuffer(payload, np.float64, int(size), at))
         at += 8 * int(size)
     return values
-
-
-def _plain(value: object) -> object:
-    """NumPy numbers and arrays, which generator states hold, for JSON."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    msg = f"{type(value).__name__} in a layer's state is not JSON"
-    raise TypeError(msg)

@@ -46,23 +46,24 @@ def settled(curve):
     ("name", "goal", "noise"), [("lenet", 0.95, 0.015), ("cifar10_quick", 0.8, 0.04)]
 )
 def test_any_number_of_ranks_reaches_the_accuracy_of_one(folder, name, goal, noise):
-    one, *others = (trained(name, way, folder) for way in WAYS)
+    one, *others = (trained(name, way, folder) for way in WAYS[name])
     assert one.tests[0][1] < 0.2, "it knows nothing at the start"
     assert settled(one) > goal
     for curve in others:
         assert abs(settled(curve) - settled(one)) < noise, curve.way
-    # Without staleness it is the same training, to rounding.
+    # Without staleness it is the same training; rounding errors grow slowly.
     for curve in others[:2]:
-        for (_, loss), (_, expected) in zip(curve.losses, one.losses, strict=True):
-            assert loss == pytest.approx(expected, rel=0.1, abs=0.02), curve.way
+        pairs = zip(curve.losses[:5], one.losses[:5], strict=True)
+        for (iteration, loss), (_, expected) in pairs:
+            assert loss == pytest.approx(expected, rel=0.01), (curve.way, iteration)
 
 
 @pytest.mark.mpi
 def test_stale_workers_learn_the_digits_as_well(folder):
-    in_step = trained("lenet", Way(3), folder, batch=66, iterations=175)
-    stale = trained("lenet", STALE, folder, batch=66, iterations=175)
-    assert settled(in_step) > 0.94
-    assert settled(stale) > settled(in_step) - 0.02
+    in_step = trained("lenet", Way(3), folder, batch=66, iterations=225)
+    stale = trained("lenet", STALE, folder, batch=66, iterations=225)
+    assert settled(in_step) > 0.95
+    assert settled(stale) > settled(in_step) - 0.025
 
 
 @pytest.mark.slow
@@ -77,7 +78,7 @@ def test_stale_workers_learn_the_digits_as_well_with_any_seed(folder):
         for way in (Way(3), STALE)
     }
     in_step, stale = (mean(values) for values in finals.values())
-    assert abs(stale - in_step) < 0.01, finals
+    assert abs(stale - in_step) < 0.015, finals
 
 
 def test_curves_are_kept(tmp_path):

@@ -101,6 +101,18 @@ def test_control_that_nobody_reads_holds_nothing_back():
     turn_all([a, b], lambda: bool(got))
 
 
+def test_control_that_is_read_gives_no_room():
+    a, b = unstarted(2, ClusterSettings(row_bytes=100), eager_bytes=-1)
+    got = []
+    a.send(1, DATA - 1, bytes_(5000), then=lambda: got.append(1))
+    b.receive(0, DATA - 1, bytes_(5000), lambda: got.append(1))
+    turn_all([a, b], lambda: len(got) == 2)
+    for k in range(3):
+        a.send(1, DATA + k, bytes_(100))
+    a._turn()
+    assert tags_sent(a) == [DATA - 1, DATA]
+
+
 def test_one_tag_keeps_its_order_through_all_delays():
     def play(courier):
         count, buffers, done = 60, [], []

@@ -13,6 +13,7 @@ from poseidon_caffe.comm.courier import Waiting
 from poseidon_caffe.comm.model import Roles
 from poseidon_caffe.comm.norm import NormBoard
 from poseidon_caffe.comm.settings import ClusterSettings
+from poseidon_caffe.comm.tags import NORM_ROWS
 from tests.comm.couriers import on_couriers
 from tests.comm.support import Tiny, alone, trained
 
@@ -65,6 +66,21 @@ def test_clipped_as_in_one_process(name, passes):
     first, *others = told.values()
     np.testing.assert_allclose(first, clipped, rtol=1e-9)
     assert all(other == first for other in others), "the same bits"
+
+
+def test_the_last_norm_is_told_though_a_part_of_it_comes_late():
+    """One of two servers tells worker 1 its part long after the other's values came."""
+
+    def delay_s(source, peer, tag, size_bytes):
+        return 0.03 * ((source, peer, tag) == (3, 1, NORM_ROWS))
+
+    told = defaultdict(list)
+    trained(
+        4, ClusterSettings(svb="off", servers=2), 2, clip=1.0, delay_s=delay_s,
+        make=functools.partial(Tiny, widths=(3, 1)),
+        on_clip=lambda k, *_: told[threading.get_ident()].append(k),
+    )  # fmt: skip
+    assert list(told.values()) == [[0, 1]] * 2
 
 
 def test_nothing_is_told_while_the_norm_is_in_bounds():

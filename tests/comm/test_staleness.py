@@ -104,6 +104,13 @@ def test_the_bound_with_every_order_and_a_capped_link(policy):
     log.check(2)
 
 
+@pytest.mark.parametrize("staleness", [1, 3])
+def test_without_overlap_too(staleness):
+    """Values put in place for the next iteration are not enough for a snapshot."""
+    log = train(staleness, 3, 0, staleness, "moving", overlap=False)
+    log.check(staleness)
+
+
 def test_bsp_reads_the_present_version_only():
     log = train(0, 3, 1, 4, "anywhere", force_ssp=False)
     log.check(0)
