@@ -159,12 +159,22 @@ class Courier:
                 self.waiting = None
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Stop once everything queued has been sent, at most ``timeout_s`` later."""
+        """Stop once everything queued has been sent.
+
+        Raises:
+            ClusterError: that took longer than ``timeout_s``; the thread goes on.
+        """
         if not self._thread.is_alive():
             return
         self._stopping = True
         self.call(lambda: None)
         self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            msg = (
+                f"rank {self.rank}: {self._queued + self._sending} messages did not "
+                f"leave within {timeout_s:g} s of the end"
+            )
+            raise ClusterError(msg)
 
     # -- the courier's thread ----------------------------------------------------------
     def send(

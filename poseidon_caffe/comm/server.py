@@ -129,7 +129,7 @@ class RowServer:
         self._add(self.states[row], self._roles.rank, gradient, is_private=is_private)
 
     def missing(self) -> list[tuple[Row, list[int]]]:
-        """Rows whose sums have begun, with the workers that are late."""
+        """Rows whose sums are not complete, with the workers that are late."""
         return [
             (state.row, state.sum.missing)
             for state in self.states.values()

@@ -118,8 +118,9 @@ def _restore_workers(solver: Solver, sidecar: Sidecar) -> str:
         solver.resumed_workers = workers
         return ""
     left = apply_shared(solver, workers[0], mean_losses(workers))
+    noun = "worker" if sidecar.world == 1 else "workers"
     names = f" (layers {', '.join(left)})" if left else ""
     return (
-        f"written by {sidecar.world} workers, now {shard.world}: data go on at the "
+        f"written by {sidecar.world} {noun}, now {shard.world}: data go on at the "
         f"same record, but what each worker has of its own starts anew{names}"
     )

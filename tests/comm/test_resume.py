@@ -165,7 +165,7 @@ def test_another_number_of_workers_goes_on(one, two, ranks):
 
 def test_a_snapshot_of_one_process_goes_on_with_two_and_a_server(one):
     again, done = one.resumed("one-by-2", 3, "--servers=1")
-    assert "written by 1 workers, now 2: data go on" in done.stderr
+    assert "written by 1 worker, now 2: data go on" in done.stderr
     assert_alike(again.arrays(20), one.arrays(20))
 
 

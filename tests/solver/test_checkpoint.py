@@ -257,7 +257,8 @@ def test_another_number_of_workers_goes_on_with_the_data(
         ):
             assert mine.state()["test"] == its.state()["test"]
     (warning,) = second[0].recorder.of(Warned)
-    assert f"written by {before} workers, now {after}" in warning.message
+    assert f"written by {before} worker" in warning.message
+    assert f", now {after}" in warning.message
     assert "of its own starts anew (layers drop)" in warning.message
     assert not second[0].recorder.of(Resumed)[0].exact
 
