@@ -121,9 +121,7 @@ class RowUpdater(Protocol):
     def history_of(self, slot: int) -> tuple[Array, ...]:
         """The solver's own history arrays of one parameter: flat, live."""
 
-    def apply(
-        self, iteration: int, pieces: Sequence[RowPiece], scale: float
-    ) -> None:
+    def apply(self, iteration: int, pieces: Sequence[RowPiece], scale: float) -> None:
         """Apply the rule of ``iteration`` once, as a single process would.
 
         ``diff * scale`` is the gradient before regularisation: ``scale`` holds the

@@ -242,4 +242,3 @@ def _hand_over(solver: Solver, cluster: Cluster, board: Board) -> None:
     arrays = start_arrays(solver, with_history=meta["has_history"])
     cluster.broadcast(arrays)
     import_start(solver, Handover(meta, arrays))
-
