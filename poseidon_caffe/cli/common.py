@@ -38,7 +38,7 @@ _LEGACY: Final = (
     ("num_rows_per_table", 0, "only training cuts parameters into rows"),
     ("num_table_threads", 0, "there are no table threads"),
     ("init_thread_access_table", False, "there are no table threads"),
-    ("consistency_model", "", "one process is always consistent"),
+    ("consistency_model", "", "--staleness alone decides"),
     ("hostfile", "", "name the hosts to mpirun"),
     ("client_id", 0, "mpirun numbers the ranks"),
     ("num_clients", 0, "mpirun sets the number of ranks"),

@@ -64,7 +64,8 @@ FLAGS: Final = (
         "sigint_effect",
         "stop",
         "what Ctrl-C does: 'stop' ends training after a snapshot (unless "
-        "snapshot_after_train is off); a second Ctrl-C aborts",
+        "snapshot_after_train is off); a second Ctrl-C aborts; under mpirun, which "
+        "itself ends its ranks at Ctrl-C, send mpirun SIGUSR1 instead",
         choices=_EFFECTS,
         group=_SIGNALS,
     ),

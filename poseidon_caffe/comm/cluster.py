@@ -220,5 +220,7 @@ class Cluster:
         if self.roles.works:
             self.board.barrier(_END)
         self.watchman.close()
-        self.courier.close()
+        if not self.courier.close():
+            msg = f"rank {self.courier.rank}: at the end messages of it did not leave"
+            raise ClusterError(msg)
         self.transport.close()

@@ -408,11 +408,8 @@ def test_close_does_not_wait_for_ever():
     courier.start()
     courier.call(lambda: courier.send(1, DATA, bytes_(10)))
     since = time.monotonic()
-    with pytest.raises(ClusterError, match="1 messages did not leave within"):
-        courier.close(0.05)
+    assert not courier.close(0.05)
     assert time.monotonic() - since < 5
-    network.fail(1, is_told=True)
-    courier.close()
     assert not courier._thread.is_alive()
 
 
