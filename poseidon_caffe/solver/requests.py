@@ -7,6 +7,9 @@ from poseidon_caffe.types import GradientSync
 __all__ = ["Requests"]
 
 _STOP, _SNAPSHOT = 1, 2
+# A signal that mpirun hands on may reach ranks some iterations apart: for so many
+# iterations after a snapshot was agreed upon, a further wish is taken for its echo.
+_ECHO_ITERS = 5
 
 
 class Requests:
@@ -23,6 +26,7 @@ class Requests:
         self._is_alone = is_alone
         self._stop_asked = self._snapshot_asked = False
         self._agreed = 0
+        self._echo_left_iters = 0
 
     def ask_stop(self) -> None:
         """Stop after the present iteration, or test batch."""
@@ -40,7 +44,13 @@ class Requests:
             self._stop_asked, bits = False, bits | _STOP
         if self._snapshot_asked:
             self._snapshot_asked, bits = False, bits | _SNAPSHOT
-        self._agreed |= sync.agree(bits)
+        agreed = sync.agree(bits)
+        if self._echo_left_iters:
+            self._echo_left_iters -= 1
+            agreed &= ~_SNAPSHOT
+        elif agreed & _SNAPSHOT and not self._is_alone:
+            self._echo_left_iters = _ECHO_ITERS
+        self._agreed |= agreed
 
     @property
     def must_stop(self) -> bool:

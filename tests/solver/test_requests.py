@@ -55,3 +55,21 @@ def test_in_a_cluster_only_what_was_agreed_counts():
     assert requests.take_snapshot()
     assert not requests.must_stop
     assert others.heard == [1, 0, 0]  # told once
+
+
+def test_one_signal_that_reaches_ranks_at_different_iterations_is_one_snapshot():
+    requests, others = Requests(is_alone=False), Others(2, 2, 0, 2, 0, 0, 3)
+    taken = []
+    for _ in range(7):
+        requests.agree(others)
+        taken.append(requests.take_snapshot())
+    assert taken == [True, False, False, False, False, False, True]
+    assert requests.must_stop, "only wishes for snapshots have echoes"
+
+
+def test_alone_every_wish_for_a_snapshot_counts():
+    requests = Requests(is_alone=True)
+    for _ in range(3):
+        requests.ask_snapshot()
+        requests.agree(LocalSync())
+        assert requests.take_snapshot()
