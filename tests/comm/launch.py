@@ -48,6 +48,15 @@ class Done:
     seconds: float
 
     @property
+    def mpirun_crashed(self) -> bool:
+        """Whether mpirun itself died of a signal, not a rank (which is 128 + signal).
+
+        prterun 5.0.11 does so now and then (seen once: SIGSEGV) when it has ended all
+        ranks after an abort; its exit status says nothing then.
+        """
+        return self.rc < 0
+
+    @property
     def said(self) -> str:
         """Everything it wrote, for an assertion's message."""
         return f"rc {self.rc} after {self.seconds:.1f} s\n{self.stdout}\n{self.stderr}"
