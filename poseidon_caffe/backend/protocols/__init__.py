@@ -1,0 +1,41 @@
+"""What kernels look like from a layer: the Ops interface, split by family.
+
+Shapes are Caffe's (N, C, H, W); arrays may be strided (channels-last) and all
+arrays of one call have one floating dtype.  Outputs are preallocated by the
+caller, fully overwritten unless ``accumulate`` says otherwise, and may be the
+same array as an input only where a method says "in place allowed".
+
+Kernels that depend on a shape are objects made once per shape (``ops.convolution
+(geometry)``), so that a backend can keep primitives and packed weights with them.
+"""
+
+from __future__ import annotations
+
+from poseidon_caffe.backend.protocols.activation import ActivationOps
+from poseidon_caffe.backend.protocols.blas import BlasOps
+from poseidon_caffe.backend.protocols.elementwise import ElementwiseOps
+from poseidon_caffe.backend.protocols.kernels import (
+    BatchNormKernel,
+    ConvKernel,
+    LrnKernel,
+    PoolKernel,
+)
+from poseidon_caffe.backend.protocols.loss import LossOps
+from poseidon_caffe.backend.protocols.ops import Ops
+from poseidon_caffe.backend.protocols.random import RandomOps
+from poseidon_caffe.backend.protocols.update import UpdateOps, UpdateSegment
+
+__all__ = [
+    "ActivationOps",
+    "BatchNormKernel",
+    "BlasOps",
+    "ConvKernel",
+    "ElementwiseOps",
+    "LossOps",
+    "LrnKernel",
+    "Ops",
+    "PoolKernel",
+    "RandomOps",
+    "UpdateOps",
+    "UpdateSegment",
+]

@@ -1,0 +1,60 @@
+"""Ops: everything a layer may ask of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from poseidon_caffe.backend.geometry import (
+    BatchNormGeometry,
+    ConvGeometry,
+    LrnGeometry,
+    PoolGeometry,
+)
+from poseidon_caffe.backend.protocols.activation import ActivationOps
+from poseidon_caffe.backend.protocols.blas import BlasOps
+from poseidon_caffe.backend.protocols.elementwise import ElementwiseOps
+from poseidon_caffe.backend.protocols.kernels import (
+    BatchNormKernel,
+    ConvKernel,
+    LrnKernel,
+    PoolKernel,
+)
+from poseidon_caffe.backend.protocols.loss import LossOps
+from poseidon_caffe.backend.protocols.random import RandomOps
+from poseidon_caffe.backend.protocols.update import UpdateOps
+
+__all__ = ["Ops"]
+
+
+class Ops(
+    BlasOps, ActivationOps, ElementwiseOps, LossOps, RandomOps, UpdateOps, Protocol
+):
+    """Everything a layer may ask of a backend.
+
+    Attributes:
+        name: "reference", "cpu" or "gpu".
+        channels_last: whether activations of 4 or 5 axes should be stored so.
+        supports_float64: whether float64 arrays run at full function.
+        note: what the user should be told once about this backend, or None.
+    """
+
+    name: str
+    channels_last: bool
+    supports_float64: bool
+    note: str | None
+
+    def convolution(self, geometry: ConvGeometry) -> ConvKernel:
+        """A convolution kernel."""
+
+    def pooling(self, geometry: PoolGeometry) -> PoolKernel:
+        """A pooling kernel."""
+
+    def lrn(self, geometry: LrnGeometry) -> LrnKernel:
+        """A local response normalisation kernel."""
+
+    def batch_norm(self, geometry: BatchNormGeometry) -> BatchNormKernel:
+        """A batch normalisation kernel."""
+
+    def parallel(self, work: Sequence[Callable[[], None]]) -> None:
+        """Run independent pieces of work on the backend's threads."""
