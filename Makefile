@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -e -u -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install train test test-slow lint bench clean FORCE
+.PHONY: help install train test test-slow lint bench docs clean FORCE
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,6 +32,7 @@ help:
 	@echo "make test-slow   the long trials                  (PYTEST_ARGS=...)"
 	@echo "make lint        style, types and import directions"
 	@echo "make bench       speed beside PyTorch             (BENCH_ARGS=...)"
+	@echo "make docs        write docs/layers/ anew from the docstrings"
 	@echo "make clean       remove .venv and all that was built"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter (3.11 or newer)"
 
@@ -65,6 +66,9 @@ bench: install $(BENCH)/.installed
 $(BENCH)/.installed:
 	$(BIN)/python -m pip install --quiet --target "$(BENCH)" "$(TORCH)"
 	@touch "$@"
+
+docs: install
+	PYTHONPATH=. $(BIN)/python scripts/layer_docs.py
 
 clean:
 	rm -rf "$(VENV)" build dist .eggs *.egg-info "$(DESCRIPTORS)"

@@ -11,6 +11,8 @@ Memory sits in a `Buffer`, which blobs may share (Split, Reshape, the arena that
 from __future__ import annotations
 
 import math
+import os
+import resource
 import sys
 
 import numpy as np
@@ -18,9 +20,11 @@ import numpy as np
 from poseidon_caffe.errors import ShapeError
 from poseidon_caffe.types import Array, Shape
 
-__all__ = ["Blob", "Buffer", "empty_array", "view_of"]
+__all__ = ["Blob", "Buffer", "empty_array", "memory_limit", "view_of"]
 
 _ALIGN_BYTES = 64
+_AXIS_MAX = 2**31 - 1
+_ELEMENTS_MAX = sys.maxsize // 16
 
 
 def empty_array(count: int, dtype: np.dtype | type = np.float32) -> Array:
@@ -29,6 +33,19 @@ def empty_array(count: int, dtype: np.dtype | type = np.float32) -> Array:
     raw = np.empty(count * dtype.itemsize + _ALIGN_BYTES, np.uint8)
     start = -raw.ctypes.data % _ALIGN_BYTES
     return raw[start : start + count * dtype.itemsize].view(dtype)
+
+
+def memory_limit() -> int:
+    """Bytes that one array can have at most.
+
+    This machine's memory, or the limit that the process runs under (``ulimit -v``)
+    if that is less.
+    """
+    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if limit <= 0:
+        limit = sys.maxsize
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return limit if soft == resource.RLIM_INFINITY else min(limit, soft)
 
 
 def view_of(raw: Array, shape: Shape, *, channels_last: bool) -> Array:
@@ -66,8 +83,12 @@ class Buffer:
             MemoryError: there is not so much memory.
         """
         if self.raw.size < count:
-            if count > sys.maxsize // (2 * self.dtype.itemsize):
-                raise MemoryError(f"no machine holds {count} elements")
+            # The system may grant what it cannot keep, and kill the process later.
+            if count * self.dtype.itemsize > memory_limit():
+                raise MemoryError(
+                    f"{count} elements need {count * self.dtype.itemsize / 2**30:.1f} "
+                    f"GiB, and this machine has {memory_limit() / 2**30:.1f} GiB"
+                )
             raw = np.zeros(count + _ALIGN_BYTES // self.dtype.itemsize, self.dtype)
             start = (-raw.ctypes.data % _ALIGN_BYTES) // self.dtype.itemsize
             self.raw = raw[start : start + count]
@@ -87,6 +108,21 @@ class _Changes:
     def __init__(self) -> None:
         self.count = 0
         self.exposed = False
+
+
+def _possible(shape: Shape) -> Shape:
+    """``shape`` as plain integers; ShapeError when no array can have it."""
+    shape = tuple(int(n) for n in shape)
+    problem = ""
+    if any(n < 0 for n in shape):
+        problem = "axes must not be negative"
+    elif max(shape, default=0) > _AXIS_MAX:
+        problem = f"an axis has at most {_AXIS_MAX} places, as in Caffe"
+    elif math.prod(n or 1 for n in shape) > _ELEMENTS_MAX:
+        problem = "no machine addresses so much"
+    if problem:
+        raise ShapeError(f"a blob cannot have the shape {shape}: {problem}")
+    return shape
 
 
 class Blob:
@@ -124,7 +160,7 @@ class Blob:
         self._changes = _Changes()
         self._channels_last = channels_last
         self._diff_is_zero = False
-        self._shape: Shape = tuple(int(n) for n in shape)
+        self._shape: Shape = _possible(shape)
         self._data_view: tuple[Buffer, int, Array] | None = None
         self._diff_view: tuple[Buffer, int, Array] | None = None
 
@@ -146,10 +182,7 @@ class Blob:
 
     def reshape(self, shape: Shape) -> None:
         """Take a new shape; contents are undefined when the count grows."""
-        shape = tuple(int(n) for n in shape)
-        if any(n < 0 for n in shape):
-            msg = f"a blob cannot have the shape {shape}: axes must not be negative"
-            raise ShapeError(msg)
+        shape = _possible(shape)
         if shape != self._shape:
             self._shape = shape
             self._data_view = self._diff_view = None

@@ -8,6 +8,7 @@ from poseidon_caffe.types import Shape
 
 __all__ = [
     "BatchNormGeometry",
+    "ColumnGeometry",
     "ConvGeometry",
     "LrnGeometry",
     "PoolGeometry",
@@ -16,8 +17,13 @@ __all__ = [
 
 
 def conv_output(size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
-    """Output length of one convolved axis: floor, as Caffe rounds."""
-    return (size + 2 * pad - (dilation * (kernel - 1) + 1)) // stride + 1
+    """Output length of one convolved axis, rounded towards 0 as Caffe's C++ does.
+
+    So one window may stick out of the padded input, by less than a stride.
+    """
+    room = size + 2 * pad - (dilation * (kernel - 1) + 1)
+    steps = room // stride if room >= 0 else -(-room // stride)
+    return steps + 1
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,23 @@ class ConvGeometry:
     def w_shape(self) -> Shape:
         """(num_output, C / group, *kernel) of the weights."""
         return (self.num_output, self.x_shape[1] // self.group, *self.kernel)
+
+
+@dataclass(frozen=True)
+class ColumnGeometry:
+    """The windows of a convolution alone: one entry per spatial axis in each."""
+
+    kernel: Shape
+    stride: Shape
+    pad: Shape
+    dilation: Shape
+
+    def spatial(self, sizes: Shape) -> Shape:
+        """How many windows fit each of the spatial axes."""
+        axes = zip(
+            sizes, self.kernel, self.stride, self.pad, self.dilation, strict=True
+        )
+        return tuple(conv_output(*axis) for axis in axes)
 
 
 @dataclass(frozen=True)

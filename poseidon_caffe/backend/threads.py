@@ -68,6 +68,21 @@ class ThreadPool:
         if failure is not None:
             raise failure
 
+    def run_many(self, pieces: Sequence[Callable[[], None]]) -> None:
+        """`run` for many small pieces: every thread takes as many neighbouring ones."""
+        threads = min(self.threads, len(pieces))
+
+        def share(i: int) -> Callable[[], None]:
+            start, stop = (len(pieces) * j // threads for j in (i, i + 1))
+
+            def work() -> None:
+                for piece in pieces[start:stop]:
+                    piece()
+
+            return work
+
+        self.run([share(i) for i in range(threads)])
+
     def close(self) -> None:
         """End the threads; a later `run` starts them again."""
         if self._executor is not None:

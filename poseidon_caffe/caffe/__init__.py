@@ -6,8 +6,25 @@ pycaffe use; ``docs/pycaffe.md`` lists them and what differs.
 
 from __future__ import annotations
 
-from poseidon_caffe.caffe import io, layers, net_spec, params
+from poseidon_caffe.caffe import (
+    _caffe,
+    alias,
+    coord_map,
+    draw,
+    io,
+    layers,
+    net_spec,
+    params,
+    proto,
+    pycaffe,
+)
+from poseidon_caffe.caffe._caffe import __version__
+from poseidon_caffe.caffe.blob import Blob
+from poseidon_caffe.caffe.classifier import Classifier
+from poseidon_caffe.caffe.detector import Detector
 from poseidon_caffe.caffe.glog import init_log, log
+from poseidon_caffe.caffe.layer import Layer
+from poseidon_caffe.caffe.nccl import NCCL
 from poseidon_caffe.caffe.net import Net
 from poseidon_caffe.caffe.net_spec import NetSpec, to_proto
 from poseidon_caffe.caffe.proto import caffe_pb2
@@ -19,6 +36,7 @@ from poseidon_caffe.caffe.solver import (
     NesterovSolver,
     RMSPropSolver,
     SGDSolver,
+    Solver,
     get_solver,
 )
 from poseidon_caffe.caffe.state import (
@@ -38,18 +56,29 @@ from poseidon_caffe.caffe.timer import Timer
 from poseidon_caffe.layers.registry import known_types as layer_type_list
 
 __all__ = [
+    "NCCL",
     "TEST",
     "TRAIN",
     "AdaDeltaSolver",
     "AdaGradSolver",
     "AdamSolver",
+    "Blob",
+    "Classifier",
+    "Detector",
+    "Layer",
     "NesterovSolver",
     "Net",
     "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
+    "Solver",
     "Timer",
+    "__version__",
+    "_caffe",
+    "alias",
     "caffe_pb2",
+    "coord_map",
+    "draw",
     "get_solver",
     "has_nccl",
     "init_log",
@@ -59,6 +88,8 @@ __all__ = [
     "log",
     "net_spec",
     "params",
+    "proto",
+    "pycaffe",
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
@@ -71,7 +102,3 @@ __all__ = [
     "to_proto",
     "use_backend",
 ]
-
-__version__ = "1.0.0"
-"""The Caffe that scripts are to take this for; Poseidon's own version is
-``poseidon_caffe.__version__``."""

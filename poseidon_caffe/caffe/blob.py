@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NoReturn, overload
 
+import numpy as np
+
 from poseidon_caffe.backend import blob as core
 from poseidon_caffe.errors import ShapeError
 from poseidon_caffe.types import Array, Shape
@@ -110,12 +112,21 @@ class BlobVec(Sequence[Blob]):
 
     Args:
         blobs: the layer's own list; what is shared into it later shows here.
+        dtype: of the blobs that `add_blob` makes.
     """
 
-    __slots__ = ("_blobs",)
+    __slots__ = ("_blobs", "_dtype")
 
-    def __init__(self, blobs: list[core.Blob]) -> None:
+    def __init__(self, blobs: list[core.Blob], dtype: type = np.float32) -> None:
         self._blobs = blobs
+        self._dtype = dtype
+
+    def add_blob(self, *shape: int) -> None:
+        """Add a parameter of zeros: ``self.blobs.add_blob(10, 3)`` in a setup."""
+        sizes = tuple(int(n) for n in shape)
+        if any(n < 0 for n in sizes):
+            raise ShapeError(f"add_blob{sizes}: axes must not be negative")
+        self._blobs.append(core.Blob(sizes, dtype=self._dtype))
 
     @overload
     def __getitem__(self, index: int) -> Blob: ...

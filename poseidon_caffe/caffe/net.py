@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from poseidon_caffe.caffe import batches
-from poseidon_caffe.caffe.blob import Blob, BlobVec
-from poseidon_caffe.caffe.layer import LayerView
 from poseidon_caffe.caffe.state import COMPUTE_LOCK, current_ops, next_seed
+from poseidon_caffe.caffe.structure import NetStructure
 from poseidon_caffe.errors import ShapeError, UsageError
+from poseidon_caffe.layers.memory_data import MemoryData
 from poseidon_caffe.net.net import Net as CoreNet
 from poseidon_caffe.net.net import NetOptions
 from poseidon_caffe.schema.upgrade import read_net
@@ -21,10 +22,9 @@ from poseidon_caffe.types import Array, Phase
 __all__ = ["Net", "StrPath"]
 
 StrPath = str | os.PathLike[str]
-_Names = OrderedDict[str, list[str]]
 
 
-class Net:
+class Net(NetStructure):
     """A net built from a prototxt, with every blob alive and open to the script.
 
     ``Net(file, phase)``, ``Net(file, phase, level=, stages=, weights=)``, or the
@@ -73,103 +73,6 @@ class Net:
         net = cls.__new__(cls)
         net._attach(core)  # noqa: SLF001 - its own class
         return net
-
-    def _attach(self, core: CoreNet) -> None:
-        self._core = core
-        self._blobs_by_name = OrderedDict(
-            (name, Blob(blob)) for name, blob in core.blobs.items()
-        )
-        self._layers = [LayerView(layer) for layer in core.layers]
-        self._params = OrderedDict(
-            (name, layer.blobs)
-            for name, layer in zip(core.layer_names, self._layers, strict=True)
-            if len(layer.blobs)
-        )
-
-    # -- what it is made of --------------------------------------------------------
-    @property
-    def name(self) -> str:
-        """The net's name in the prototxt."""
-        return self._core.name
-
-    @property
-    def blobs(self) -> OrderedDict[str, Blob]:
-        """Every blob by name, in the order they are made, splits' tops included."""
-        return self._blobs_by_name
-
-    @property
-    def params(self) -> OrderedDict[str, BlobVec]:
-        """Parameters by layer: ``params['conv1'][0]`` are weights, ``[1]`` the bias."""
-        return self._params
-
-    @property
-    def layers(self) -> list[LayerView]:
-        """The layers in order, those that splits added included."""
-        return list(self._layers)
-
-    @property
-    def layer_dict(self) -> OrderedDict[str, LayerView]:
-        """Layers by name."""
-        return OrderedDict(zip(self._layer_names, self._layers, strict=True))
-
-    @property
-    def inputs(self) -> list[str]:
-        """Names of the blobs that ``Input`` layers make."""
-        return list(self._core.input_names)
-
-    @property
-    def outputs(self) -> list[str]:
-        """Names of the blobs that no layer reads."""
-        return list(self._core.output_names)
-
-    @property
-    def top_names(self) -> _Names:
-        """Blobs that each layer makes, by layer name."""
-        return OrderedDict(
-            zip(self._layer_names, map(list, self._core.top_names), strict=True)
-        )
-
-    @property
-    def bottom_names(self) -> _Names:
-        """Blobs that each layer reads, by layer name."""
-        return OrderedDict(
-            zip(self._layer_names, map(list, self._core.bottom_names), strict=True)
-        )
-
-    @property
-    def blob_loss_weights(self) -> OrderedDict[str, float]:
-        """Loss weight of every blob; 0 for those that are no loss."""
-        return OrderedDict(self._core.loss_weights)
-
-    @property
-    def _layer_names(self) -> list[str]:
-        return list(self._core.layer_names)
-
-    @property
-    def _blob_names(self) -> list[str]:
-        return list(self._blobs_by_name)
-
-    @property
-    def _blobs(self) -> list[Blob]:
-        return list(self._blobs_by_name.values())
-
-    @property
-    def _blob_loss_weights(self) -> list[float]:
-        return [self._core.loss_weights[name] for name in self._blob_names]
-
-    @property
-    def _inputs(self) -> list[int]:
-        return [self._blob_names.index(name) for name in self.inputs]
-
-    @property
-    def _outputs(self) -> list[int]:
-        return [self._blob_names.index(name) for name in self.outputs]
-
-    def _top_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(n) for n in self._core.top_names[layer]]
-
-    def _bottom_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(n) for n in self._core.bottom_names[layer]]
 
     # -- running it ------------------------------------------------------------------
     def forward(
@@ -273,6 +176,34 @@ class Net:
         with COMPUTE_LOCK:
             self._core.backward(start, end)
 
+    def _batch(self, blobs: dict[str, Array]) -> Iterator[dict[str, Array]]:
+        """Cut arrays into batches of the net's first blob, zeros padding the last."""
+        return batches.split(blobs, next(iter(self.blobs.values())).shape[0])
+
+    def set_input_arrays(self, data: Array, labels: Array) -> None:
+        """Let the MemoryData layer that begins the net read these arrays.
+
+        Args:
+            data: float32, C-contiguous, (samples, channels, height, width) with a
+                multiple of the layer's batch size of samples; not copied.
+            labels: float32, (samples,) or (samples, 1, 1, 1).
+
+        Raises:
+            PoseidonError: the net begins otherwise, or the arrays do not fit.
+        """
+        first = self._core.layers[0] if self._core.layers else None
+        if not isinstance(first, MemoryData):
+            found = f'"{first.name}" ({first.type})' if first else "missing"
+            msg = "set_input_arrays needs a MemoryData layer as the net's first layer"
+            raise UsageError(f"{msg}; it is {found}")
+        values, targets = np.asarray(data), np.asarray(labels)
+        if targets.ndim == 1:
+            targets = np.ascontiguousarray(targets)
+        first.reset(values, targets)
+
+    def _set_input_arrays(self, data: Array, labels: Array) -> None:
+        self.set_input_arrays(data, labels)
+
     def reshape(self) -> None:
         """Let all layers follow the inputs' present shapes, without computing."""
         with COMPUTE_LOCK:
@@ -281,6 +212,8 @@ class Net:
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
         self._core.clear_param_diffs()
+        for blob in self._core.learnable:
+            _ = blob.diff  # views that the script holds shall show the zeros too
 
     # -- callbacks -------------------------------------------------------------------
     def before_forward(self, callback: Callable[[int], object]) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "Function",
     "Layers",
     "NetSpec",
+    "NotATopError",
     "Parameters",
     "Top",
     "assign_proto",
@@ -106,6 +107,21 @@ def _plain(field: Any, value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
+class NotATopError(UsageError, TypeError):
+    """A layer was given something else than blobs (pycaffe raised TypeError)."""
+
+
+def _not_a_top(type_name: str, index: int, item: Any) -> NotATopError:
+    error = NotATopError(
+        f"{type_name} input {index} is not a Top (type is {type(item)})"
+    )
+    error.add_note(
+        f"it is {item!r}; inputs are what other layers returned (those with several "
+        "tops return a tuple: pass its items; those with ntop=0 have none)"
+    )
+    return error
+
+
 class Top:
     """One blob that a layer makes."""
 
@@ -118,6 +134,9 @@ class Top:
         """The net that makes this blob, as a NetParameter."""
         return to_proto(self)
 
+    def _update(self, settings: Mapping[str, Any]) -> None:
+        self.fn._update(settings)  # noqa: SLF001 - pycaffe's name
+
 
 class Function:
     """One layer: its type, the blobs it reads and its settings.
@@ -129,20 +148,15 @@ class Function:
             default) and ``in_place`` are not fields but settings of this object.
 
     Raises:
-        UsageError: an input is no blob.
+        NotATopError: an input is no blob.
     """
 
     def __init__(
         self, type_name: str, inputs: tuple[Any, ...], settings: dict[str, Any]
     ) -> None:
-        for item in inputs:
+        for index, item in enumerate(inputs):
             if not isinstance(item, Top):
-                msg = (
-                    f"{type_name}: inputs must be what other layers returned, not "
-                    f"{type(item).__name__} {item!r} (layers with several tops "
-                    "return a tuple; those with ntop=0 have none)"
-                )
-                raise UsageError(msg)
+                raise _not_a_top(type_name, index, item)
         self.type_name = type_name
         self.inputs: tuple[Top, ...] = inputs
         self.params = dict(settings)
@@ -153,6 +167,9 @@ class Function:
     def to_proto(self) -> Any:
         """The net up to this layer, as a NetParameter."""
         return to_proto(self)
+
+    def _update(self, settings: Mapping[str, Any]) -> None:
+        self.params.update(settings)
 
     def fill(self, layer: Any) -> None:
         """Write the settings into a LayerParameter.
@@ -279,6 +296,10 @@ class NetSpec:
 
     def __delitem__(self, name: str) -> None:
         del self.tops[name]
+
+    def update(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Add or change settings of the layer that makes blob ``name``."""
+        _function(self.tops[name])._update(settings)  # noqa: SLF001 - pycaffe's name
 
     def to_proto(self) -> Any:
         """The net as a NetParameter, layers in the order they were named."""

@@ -135,11 +135,13 @@ class Positional:
         name: in capitals, for ``--help``.
         help: what it is.
         optional: may be left out (then all after it are optional too).
+        many: it is the last one, and stands once or more often.
     """
 
     name: str
     help: str
     optional: bool = False
+    many: bool = False
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def overview(summaries: Iterable[tuple[str, str]], flags: tuple[Flag, ...]) -> s
         "Usage: poseidon COMMAND [flags]",
         "",
         "Commands:",
-        *(f"  {name:20}{summary}" for name, summary in summaries),
+        *(f"  {name:27}{summary}" for name, summary in summaries),
         "",
         *_flag_lines("Flags of every command", flags),
         "Flags with a value: --x v, --x=v, -x v or -x=v; booleans: --x or --nox;",
@@ -47,12 +47,11 @@ def command_help(command: Command, common: tuple[Flag, ...]) -> str:
     words = [
         f"[{word.name}]" if word.optional else word.name for word in command.positionals
     ]
-    lines = [
-        f"poseidon {command.name}: {command.summary}",
-        "",
-        " ".join(["Usage: poseidon", command.name, "[flags]", *words]),
-        "",
-    ]
+    usage = " ".join(["Usage: poseidon", command.name, "[flags]", *words])
+    wrapped = textwrap.wrap(
+        usage, _WIDTH, subsequent_indent=" " * len("Usage: "), break_on_hyphens=False
+    )
+    lines = [f"poseidon {command.name}: {command.summary}", "", *wrapped, ""]
     if command.description:
         for paragraph in command.description.strip().split("\n\n"):
             lines += [*textwrap.wrap(paragraph, _WIDTH), ""]

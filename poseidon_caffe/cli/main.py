@@ -33,6 +33,17 @@ COMMANDS: Final = (
     "device_query",
     "convert_imageset",
     "compute_image_mean",
+    "upgrade_net_proto_text",
+    "upgrade_net_proto_binary",
+    "upgrade_solver_proto_text",
+    "draw_net",
+    "classify",
+    "detect",
+    "parse_log",
+    "plot_log",
+    "download_model_binary",
+    "extract_features",
+    "partition_data",
 )
 """Each is a module of this package with a ``COMMAND``."""
 
@@ -186,7 +197,7 @@ def _check_words(call: _Call) -> None:
     words, takes = call.args.words, call.command.positionals
     usage = " ".join(each.name for each in takes) or "no further words"
     needed = sum(not each.optional for each in takes)
-    if len(words) > len(takes):
+    if len(words) > len(takes) and not (takes and takes[-1].many):
         raise UsageError(
             f"unexpected word '{words[len(takes)]}': "
             f"poseidon {call.command.name} takes {usage}"

@@ -56,7 +56,7 @@ def decode(datum: Any, mode: ColorMode = ColorMode.NATIVE) -> Array:
         values: Array = np.frombuffer(data, np.uint8)
     else:
         values = np.array(datum.float_data, np.float32)
-    if count <= 0 or values.size != count:
+    if min(shape) < 1 or values.size != count:
         raise DataError(_wrong_size(shape, values))
     return values.reshape(shape)
 

@@ -83,13 +83,17 @@ def open_db(source: str, backend: str = "lmdb") -> Database:
     Raises:
         DataError: missing, empty, damaged, of another kind, or no binding for it.
     """
-    if _backend_name(backend, source) == "lmdb":
-        from poseidon_caffe.data.lmdb_db import LmdbDatabase
+    name = _backend_name(backend, source)
+    try:
+        if name == "lmdb":
+            from poseidon_caffe.data.lmdb_db import LmdbDatabase
 
-        return LmdbDatabase(source)
-    from poseidon_caffe.data.level_db import LevelDatabase
+            return LmdbDatabase(source)
+        from poseidon_caffe.data.level_db import LevelDatabase
 
-    return LevelDatabase(source)
+        return LevelDatabase(source)
+    except OSError as error:  # a name that is too long, a folder without rights
+        raise DataError(f"{source}: cannot be opened: {error.strerror}") from error
 
 
 def create_db(target: str, backend: str = "lmdb") -> DatabaseWriter:

@@ -36,7 +36,9 @@ def make_key(*parts: int) -> int:
     return key
 
 
-def bits(key: int, records: Sequence[int], stream: int) -> npt.NDArray[np.uint64]:
+def bits(
+    key: int, records: Sequence[int] | npt.NDArray[np.int64], stream: int
+) -> npt.NDArray[np.uint64]:
     """64 random bits per record.
 
     Args:

@@ -24,6 +24,8 @@ from poseidon_caffe.types import JsonObject, Shard
 
 __all__ = ["BatchSource", "Feed", "FeedSettings", "decoding_threads"]
 
+_PREFETCH_MAX = 1024  # more of them only fill the memory
+
 
 class BatchSource(Protocol):
     """Fills batches with records; called from several threads at once."""
@@ -96,7 +98,7 @@ class Feed:
         self._ahead = self._next
         self._pool: ThreadPoolExecutor | None = None
         self._waiting: deque[_Ahead] = deque()
-        count = max(1, settings.prefetch)
+        count = min(max(1, settings.prefetch), _PREFETCH_MAX)
         self._free = [self._new_batch() for _ in range(count)]
         self._lent: Batch | None = None
         self._closed = False

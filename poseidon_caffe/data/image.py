@@ -80,8 +80,9 @@ def read_image(path: Path, mode: ColorMode = ColorMode.COLOR) -> Array:
     """
     try:
         raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # ValueError: no name can be so
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read ({why})") from error
     try:
         return decode_image(raw, mode)
     except DataError as error:

@@ -57,12 +57,13 @@ class ImageSetSettings:
     seed: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ListedImage:
-    """A line of a list file."""
+    """A line of a list file, and its number there."""
 
     path: str
     label: int
+    line: int
 
 
 def convert_imageset(settings: ImageSetSettings, notes: Notes | None = None) -> int:
@@ -114,7 +115,7 @@ def read_list(path: str) -> list[ListedImage]:
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no text, or no possible name
         raise ParseError(
             f"{path}: the list of images cannot be read ({error})", path=path
         ) from error
@@ -133,7 +134,7 @@ def _listed(path: str, number: int, line: str) -> ListedImage:
     try:
         if not name:
             raise ValueError(label)
-        return ListedImage(name, int(label))
+        return ListedImage(name, int(label), number)
     except ValueError:
         raise ParseError(
             f'{path}:{number}: expected "PATH LABEL" with an integer label, '

@@ -100,6 +100,11 @@ class Transformer:
         self.key = key
         self._mean = read_mean(settings.mean_file) if settings.mean_file else None
 
+    @property
+    def mean(self) -> Array | None:
+        """The mean image (C, H, W), float32, if the settings name one."""
+        return self._mean
+
     def output_shape(self, shape: Shape) -> Shape:
         """Shape (C, h, w) of what becomes of a record of shape (C, H, W).
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.base import Example
@@ -34,7 +32,7 @@ class AbsVal(NeuronLayer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Drop the sign."""
-        np.abs(bottom[0].data, out=top[0].data)
+        self.ops.absolute(bottom[0].data, top[0].data)
 
     def backward(
         self,
@@ -44,7 +42,8 @@ class AbsVal(NeuronLayer):
     ) -> None:
         """dx = dy sign(x)."""
         if propagate_down[0]:
-            np.multiply(top[0].diff, np.sign(bottom[0].data), out=bottom[0].diff)
+            x = bottom[0].data
+            self.ops.absolute_backward(x, top[0].diff, bottom[0].diff)
 
     @classmethod
     def examples(cls) -> list[Example]:

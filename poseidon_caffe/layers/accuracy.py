@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,12 @@ import numpy as np
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
-from poseidon_caffe.layers.losses import check_labels, ignored_label, set_scalar
+from poseidon_caffe.layers.losses import (
+    Predictions,
+    check_labels,
+    ignored_label,
+    set_scalar,
+)
 from poseidon_caffe.layers.registry import register
 
 __all__ = ["Accuracy"]
@@ -22,7 +26,8 @@ class Accuracy(Layer):
 
     Bottoms: scores (outer..., C, inner...), classes along ``axis``; labels, one
     integer per (outer, inner) place.
-    Tops: scalar; optionally the accuracy of each class (C,).
+    Tops: scalar; optionally the accuracy of each class (C,), 0 for a class that no
+    counted label names.
 
     A place counts as right when fewer than ``top_k`` other classes score at least
     as much as its label, so ties count against it.  Labels equal to
@@ -40,20 +45,12 @@ class Accuracy(Layer):
         p = param.accuracy_param
         self._top_k = int(p.top_k)
         self._ignore = ignored_label(p)
-        self._axis = 1
+        self._places = Predictions(1, 0, 0, 0, ())
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """One label per place; no more than C best scores."""
-        shape = bottom[0].shape
-        self._axis = bottom[0].canonical_axis(self.param.accuracy_param.axis)
-        classes = shape[self._axis]
-        places = math.prod(shape[: self._axis]) * math.prod(shape[self._axis + 1 :])
-        if bottom[1].count != places:
-            problem = (
-                f"needs {places} labels, one per prediction of classes along axis "
-                f"{self._axis}"
-            )
-            raise self.shape_error(problem, bottom)
+        self._places = Predictions.of(self, bottom, self.param.accuracy_param.axis)
+        classes = self._places.classes
         if self._top_k > classes:
             problem = f"top_k {self._top_k} exceeds the {classes} classes"
             raise self.shape_error(problem, bottom)
@@ -67,7 +64,7 @@ class Accuracy(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Count."""
-        scores = np.moveaxis(bottom[0].data, self._axis, -1)
+        scores = np.moveaxis(bottom[0].data, self._places.axis, -1)
         classes = scores.shape[-1]
         labels = bottom[1].data.reshape(-1)
         check_labels(self, labels, classes, self._ignore)

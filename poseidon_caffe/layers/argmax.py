@@ -15,6 +15,9 @@ from poseidon_caffe.types import Array, Shape
 
 __all__ = ["ArgMax"]
 
+#: So many are found one by one sooner than by sorting all.
+_FEW = 10
+
 
 @register("ArgMax")
 class ArgMax(Layer):
@@ -33,14 +36,6 @@ class ArgMax(Layer):
     num_bottom = 1
     num_top = 1
 
-    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """There must be so many elements to choose from."""
-        p = self.param.argmax_param
-        length = self._length(bottom[0])
-        if not 1 <= p.top_k <= length:
-            problem = f"top_k must be in 1..{length}, not {p.top_k}"
-            raise LayerError(self.describe(problem))
-
     def _length(self, bottom: Blob) -> int:
         p = self.param.argmax_param
         if p.HasField("axis"):
@@ -48,8 +43,16 @@ class ArgMax(Layer):
         return math.prod(bottom.shape[1:])
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """See the class."""
+        """There must be so many elements to choose from; see the class."""
         p, shape = self.param.argmax_param, bottom[0].shape
+        if not shape:
+            raise self.shape_error("needs at least one axis", bottom)
+        if not shape:
+            raise self.shape_error("needs at least one axis", bottom)
+        length = self._length(bottom[0])
+        if not 1 <= p.top_k <= length:
+            problem = f"top_k must be in 1..{length}, not {p.top_k}"
+            raise LayerError(self.describe(problem))
         if p.HasField("axis"):
             axis = bottom[0].canonical_axis(p.axis)
             top[0].reshape((*shape[:axis], p.top_k, *shape[axis + 1 :]))
@@ -91,5 +94,21 @@ class ArgMax(Layer):
 
 def _best(x: Array, top_k: int) -> Array:
     """Indices of the largest along the last axis, ties by descending index."""
-    ascending = np.argsort(x, axis=-1, kind="stable")
-    return ascending[..., : -top_k - 1 : -1]
+    # The first of equal values in descending order is the last in ascending order.
+    backwards = x[..., ::-1]
+    if top_k == 1:
+        best = np.argmax(backwards, axis=-1)[..., None]
+    elif top_k <= _FEW and x.size and x.min() > -np.inf:
+        best = _one_by_one(np.array(backwards, order="C"), top_k)
+    else:
+        best = np.argsort(-backwards, axis=-1, kind="stable")[..., :top_k]
+    return np.asarray(x.shape[-1] - 1 - best)
+
+
+def _one_by_one(x: Array, top_k: int) -> Array:
+    """Indices of the largest along the last axis, all finite; ``x`` is changed."""
+    best = np.empty((*x.shape[:-1], top_k), np.int64)
+    for k in range(top_k):
+        best[..., k] = np.argmax(x, axis=-1)
+        np.put_along_axis(x, best[..., k, None], -np.inf, axis=-1)
+    return best

@@ -76,6 +76,8 @@ class Example:
         kink: inputs are kept this far from 0 (non-smooth points).
         phase: phase to run in.
         stochastic: results differ between calls; only shapes are checked.
+        batch_axes: which axis of each bottom counts the batch; without it axis 0, of
+            the bottoms that are as long there as the first.
     """
 
     param: str = ""
@@ -88,6 +90,7 @@ class Example:
     phase: Phase = Phase.TRAIN
     stochastic: bool = False
     positive: bool = False
+    batch_axes: tuple[int, ...] = ()
 
 
 class Layer:
@@ -130,6 +133,10 @@ class Layer:
     backward_reads_top: bool = True
     #: Whether `state` is the same on all workers, so that any of them may take it.
     state_is_shared: bool = False
+    #: Whether it runs a user's code, which may look at any blob at any time: the net
+    #: then fuses nothing and shares no memory, stores the blobs that the layer touches
+    #: in plain C order, and reshapes it before every forward, as Caffe does.
+    runs_user_code: ClassVar[bool] = False
     #: Records of an epoch, for layers that read data which all workers share.
     record_count: int | None = None
 
@@ -233,7 +240,7 @@ class Layer:
 
         blob = Blob(shape, dtype=self.context.dtype)
         stream = self.context.generator(f"filler/{self.name}/{len(self.blobs)}")
-        fill(blob.data, filler, stream, where=self.describe("filler"))
+        fill(blob.data, filler, stream, self.ops, where=self.describe("filler"))
         blob.touch()
         return blob
 

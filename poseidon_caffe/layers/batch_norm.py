@@ -64,6 +64,8 @@ class BatchNorm(Layer):
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make the running moments, which want no gradients."""
+        if not bottom[0].shape:
+            raise self.shape_error("needs at least one axis", bottom)
         channels = _as_channels(bottom[0].shape)[1]
         for shape in ((channels,), (channels,), (1,)):
             self.blobs.append(Blob(shape, dtype=self.context.dtype))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example
 from poseidon_caffe.layers.neuron import NeuronLayer
@@ -27,8 +25,7 @@ class BNLL(NeuronLayer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Without overflow; in place keeps a copy of the input."""
         self.saved.save(bottom[0], top[0])
-        x = bottom[0].data
-        np.add(np.maximum(x, 0), np.log1p(np.exp(-np.abs(x))), out=top[0].data)
+        self.ops.bnll(bottom[0].data, top[0].data)
 
     def backward(
         self,
@@ -39,9 +36,7 @@ class BNLL(NeuronLayer):
         """dx = dy sigmoid(x)."""
         if propagate_down[0]:
             x = self.saved.data(bottom[0])
-            slope = np.empty_like(x)
-            self.ops.sigmoid(x, slope)
-            self.ops.multiply([slope, top[0].diff], bottom[0].diff)
+            self.ops.bnll_backward(x, top[0].diff, bottom[0].diff)
 
     @classmethod
     def examples(cls) -> list[Example]:

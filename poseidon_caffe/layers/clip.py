@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example
 from poseidon_caffe.layers.neuron import NeuronLayer
@@ -28,7 +26,7 @@ class Clip(NeuronLayer):
         """Clip; in place keeps a copy of the input."""
         self.saved.save(bottom[0], top[0])
         p = self.param.clip_param
-        np.clip(bottom[0].data, p.min, p.max, out=top[0].data)
+        self.ops.clip(bottom[0].data, top[0].data, p.min, p.max)
 
     def backward(
         self,
@@ -39,8 +37,8 @@ class Clip(NeuronLayer):
         """dx = dy where min <= x <= max, else 0."""
         if propagate_down[0]:
             p, x = self.param.clip_param, self.saved.data(bottom[0])
-            inside = (x >= p.min) & (x <= p.max)
-            self.ops.dropout(top[0].diff, inside.view(np.uint8), 1.0, bottom[0].diff)
+            dy, dx = top[0].diff, bottom[0].diff
+            self.ops.clip_backward(x, dy, dx, p.min, p.max)
 
     @classmethod
     def examples(cls) -> list[Example]:

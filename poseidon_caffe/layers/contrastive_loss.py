@@ -12,7 +12,7 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
 from poseidon_caffe.layers.losses import set_scalar
 from poseidon_caffe.layers.registry import register
-from poseidon_caffe.types import Array
+from poseidon_caffe.types import Array, Shape
 
 __all__ = ["ContrastiveLoss"]
 
@@ -42,9 +42,10 @@ class ContrastiveLoss(LossLayer):
         """Pairs of vectors, one label each."""
         super().reshape(bottom, top)
         a, b, s = (blob.shape for blob in bottom)
-        if len(a) < 2 or a[:2] != b[:2] or math.prod(a[2:]) != 1:
+        places = math.prod(a[2:]) * math.prod(b[2:])
+        if not a or _pair(a) != _pair(b) or places != 1:
             raise self.shape_error("needs two (N, C) or (N, C, 1, 1)", bottom)
-        if math.prod(b[2:]) != 1 or math.prod(s) != a[0]:
+        if math.prod(s) != a[0]:
             raise self.shape_error("needs one label for each pair", bottom)
 
     def allow_force_backward(self, bottom_index: int) -> bool:
@@ -53,7 +54,7 @@ class ContrastiveLoss(LossLayer):
 
     def _pairs(self, bottom: Sequence[Blob]) -> tuple[Array, Array, Array]:
         """(differences (N, C), squared distances (N, 1), whether similar (N, 1))."""
-        rows = bottom[0].shape[:2]
+        rows = _pair(bottom[0].shape)
         difference = bottom[0].data.reshape(rows) - bottom[1].data.reshape(rows)
         square = (difference * difference).sum(axis=1, keepdims=True)
         similar = bottom[2].data.reshape(-1, 1).astype(np.int64) != 0
@@ -111,3 +112,8 @@ class ContrastiveLoss(LossLayer):
             loss("", 1, 1),
             loss("margin: 9 legacy_version: true"),
         ]
+
+
+def _pair(shape: Shape) -> tuple[int, int]:
+    """(N, C) of one side's shape; C is 1 if it has one axis."""
+    return shape[0], shape[1] if len(shape) > 1 else 1

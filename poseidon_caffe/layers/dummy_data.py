@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.blob import Blob, memory_limit
 from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
-from poseidon_caffe.layers.fillers import fill
+from poseidon_caffe.layers.fillers import check_filler, fill
 from poseidon_caffe.layers.generators import generator_state, restore_generator
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.schema.messages import FillerParameter
@@ -25,7 +25,8 @@ class DummyData(Layer):
 
     Tops: one or more; ``shape`` (or the old num, channels, height and width) and
     ``data_filler`` are given once for all tops or once each; without a filler tops
-    are 0.  Constant tops are filled once, others anew in every forward.
+    are 0.  Constant tops are filled once, when the net is built, others anew in
+    every forward.
 
     Caffe parity: exact, but for the random numbers.
     """
@@ -51,6 +52,12 @@ class DummyData(Layer):
         for i, blob in enumerate(top):
             blob.reshape(shapes[i] if len(shapes) > 1 else shapes[0])
         self._filled = [None] * len(top)
+        for filler in fillers:
+            check_filler(filler, self.describe("data_filler"))
+        # A script may look at constants, and change them, before the first forward.
+        # A net refuses what does not fit in memory, but only after the setup.
+        if all(b.count * b.dtype.itemsize <= memory_limit() for b in top):
+            self._fill(top, constants=True)
 
     def _shapes(self, p: Any, tops: int) -> list[Shape]:
         """One shape, or one a top."""
@@ -75,10 +82,16 @@ class DummyData(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Fill what is random, or not filled yet at its shape."""
+        self._fill(top)
+
+    def _fill(self, top: Sequence[Blob], *, constants: bool = False) -> None:
+        """Fill the tops, or only those that are constant."""
         for i, (blob, filler) in enumerate(zip(top, self._fillers, strict=True)):
-            if filler.type == "constant" and self._filled[i] == blob.shape:
+            constant = filler.type == "constant"
+            if self._filled[i] == blob.shape if constant else constants:
                 continue
-            fill(blob.data, filler, self._rng, where=self.describe("data_filler"))
+            where = self.describe("data_filler")
+            fill(blob.data, filler, self._rng, self.ops, where=where)
             self._filled[i] = blob.shape
 
     def backward(

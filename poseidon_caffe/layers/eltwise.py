@@ -49,13 +49,13 @@ class Eltwise(Layer):
         self._winner: Blob | None = None
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Coefficients are for sums, one a bottom."""
+        """Coefficients are for sums, one a bottom; MAX ignores them, as in Caffe."""
         given = len(self.param.eltwise_param.coeff)
         if given and given != len(bottom):
             problem = f"has {given} coeff for {len(bottom)} bottoms (give all or none)"
             raise LayerError(self.describe(problem))
-        if given and self._operation != _SUM:
-            raise LayerError(self.describe("coeff is for operation SUM only"))
+        if given and self._operation == _PROD:
+            raise LayerError(self.describe("coeff is for operation SUM, not PROD"))
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """All bottoms have one shape."""

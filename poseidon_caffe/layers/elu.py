@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example
 from poseidon_caffe.layers.neuron import NeuronLayer
@@ -28,9 +26,7 @@ class ELU(NeuronLayer):
         alpha = self.param.elu_param.alpha
         if alpha < 0:
             self.saved.save(bottom[0], top[0])
-        x = bottom[0].data
-        low = np.expm1(np.minimum(x, 0)) * x.dtype.type(alpha)
-        np.add(np.maximum(x, 0), low, out=top[0].data)
+        self.ops.elu(bottom[0].data, top[0].data, alpha)
 
     def backward(
         self,
@@ -42,8 +38,7 @@ class ELU(NeuronLayer):
         if propagate_down[0]:
             y, alpha = top[0].data, self.param.elu_param.alpha
             x = y if alpha >= 0 else self.saved.data(bottom[0])
-            slope = np.where(x > 0, y.dtype.type(1), y + y.dtype.type(alpha))
-            self.ops.multiply([slope, top[0].diff], bottom[0].diff)
+            self.ops.elu_backward(x, y, top[0].diff, bottom[0].diff, alpha)
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.base import Example, Layer
@@ -48,11 +46,7 @@ class Exp(NeuronLayer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Raise the base."""
         inner, outer = self._factors()
-        y = top[0].data
-        np.multiply(bottom[0].data, inner, out=y)
-        np.exp(y, out=y)
-        if outer != 1.0:
-            np.multiply(y, outer, out=y)
+        self.ops.exponential(bottom[0].data, top[0].data, inner, outer)
 
     def backward(
         self,
@@ -62,9 +56,8 @@ class Exp(NeuronLayer):
     ) -> None:
         """dx = dy y scale log(base)."""
         if propagate_down[0]:
-            dx = bottom[0].diff
-            self.ops.multiply([top[0].diff, top[0].data], dx)
-            self.ops.add([dx], dx, [self._factors()[0]])
+            y, dy, dx = top[0].data, top[0].diff, bottom[0].diff
+            self.ops.exponential_backward(y, dy, dx, self._factors()[0])
 
     @classmethod
     def examples(cls) -> list[Example]:
@@ -93,12 +86,10 @@ class Log(NeuronLayer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Take logarithms; in place keeps a copy of the input."""
         self.saved.save(bottom[0], top[0])
-        p, y = self.param.log_param, top[0].data
-        np.multiply(bottom[0].data, p.scale, out=y)
-        np.add(y, p.shift, out=y)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            np.log(y, out=y)
-        np.multiply(y, 1 / _log_of_base(self, p.base), out=y)
+        p = self.param.log_param
+        factor = 1 / _log_of_base(self, p.base)
+        x, y = bottom[0].data, top[0].data
+        self.ops.logarithm(x, y, p.scale, p.shift, factor)
 
     def backward(
         self,
@@ -109,10 +100,9 @@ class Log(NeuronLayer):
         """dx = dy scale / log(base) / (shift + scale x)."""
         if propagate_down[0]:
             p = self.param.log_param
-            dx, factor = bottom[0].diff, p.scale / _log_of_base(self, p.base)
-            inner = self.saved.data(bottom[0]) * p.scale + p.shift
-            np.divide(top[0].diff, inner, out=dx)
-            self.ops.add([dx], dx, [factor])
+            x, factor = self.saved.data(bottom[0]), 1 / _log_of_base(self, p.base)
+            dy, dx = top[0].diff, bottom[0].diff
+            self.ops.logarithm_backward(x, dy, dx, p.scale, p.shift, factor)
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from poseidon_caffe.backend.protocols import RandomOps
 from poseidon_caffe.errors import LayerError
 from poseidon_caffe.types import Array, Shape
 
-__all__ = ["FILLERS", "fans", "fill"]
+__all__ = ["FILLERS", "check_filler", "fans", "fill"]
 
 _FAN_IN, _FAN_OUT, _AVERAGE = 0, 1, 2
 
@@ -36,78 +37,46 @@ def _norm(filler: Any, shape: Shape) -> float:
     return float(max(n, 1))
 
 
-def _store(array: Array, draw: Callable[[Array], None]) -> None:
-    """Let ``draw`` write float32 numbers, straight into ``array`` if it can."""
-    if array.dtype == np.float32 and array.flags.c_contiguous:
-        draw(array)
-        return
-    values = np.empty(array.shape, np.float32)
-    draw(values)
-    array[...] = values
-
-
-def _draw_uniform(
-    array: Array, rng: np.random.Generator, low: float, high: float
-) -> None:
-    def draw(out: Array) -> None:
-        rng.random(dtype=np.float32, out=out)
-        out *= np.float32(high - low)
-        out += np.float32(low)
-
-    _store(array, draw)
-
-
-def _draw_gaussian(
-    array: Array, rng: np.random.Generator, mean: float, std: float
-) -> None:
-    def draw(out: Array) -> None:
-        rng.standard_normal(dtype=np.float32, out=out)
-        out *= np.float32(std)
-        out += np.float32(mean)
-
-    _store(array, draw)
-
-
-def _constant(array: Array, filler: Any, rng: np.random.Generator) -> None:  # noqa: ARG001
+def _constant(array: Array, filler: Any, rng: Any, ops: RandomOps) -> None:  # noqa: ARG001
     """All elements are ``value``."""
     array[...] = filler.value
 
 
-def _uniform(array: Array, filler: Any, rng: np.random.Generator) -> None:
+def _uniform(array: Array, filler: Any, rng: Any, ops: RandomOps) -> None:
     """Uniform in [min, max)."""
-    _draw_uniform(array, rng, filler.min, filler.max)
+    ops.uniform(rng, filler.min, filler.max, array)
 
 
-def _gaussian(array: Array, filler: Any, rng: np.random.Generator) -> None:
+def _gaussian(array: Array, filler: Any, rng: Any, ops: RandomOps) -> None:
     """Normal(mean, std); ``sparse`` keeps about so many inputs per output."""
-    _draw_gaussian(array, rng, filler.mean, filler.std)
+    ops.normal(rng, filler.mean, filler.std, array)
     if filler.sparse >= 0:
         outputs = array.shape[0] if array.ndim else 1
         keep = min(filler.sparse / max(outputs, 1), 1.0)
         array *= rng.random(array.shape, np.float32) < keep
 
 
-def _xavier(array: Array, filler: Any, rng: np.random.Generator) -> None:
+def _xavier(array: Array, filler: Any, rng: Any, ops: RandomOps) -> None:
     """Uniform in +-sqrt(3 / n), n by ``variance_norm``."""
     scale = math.sqrt(3.0 / _norm(filler, array.shape))
-    _draw_uniform(array, rng, -scale, scale)
+    ops.uniform(rng, -scale, scale, array)
 
 
-def _msra(array: Array, filler: Any, rng: np.random.Generator) -> None:
+def _msra(array: Array, filler: Any, rng: Any, ops: RandomOps) -> None:
     """Normal(0, sqrt(2 / n)), n by ``variance_norm``."""
-    _draw_gaussian(array, rng, 0.0, math.sqrt(2.0 / _norm(filler, array.shape)))
+    ops.normal(rng, 0.0, math.sqrt(2.0 / _norm(filler, array.shape)), array)
 
 
-def _positive_unitball(array: Array, filler: Any, rng: np.random.Generator) -> None:  # noqa: ARG001
+def _positive_unitball(array: Array, filler: Any, rng: Any, ops: RandomOps) -> None:  # noqa: ARG001
     """Uniform in [0, 1), then every output's weights are scaled to sum 1."""
-    _draw_uniform(array, rng, 0.0, 1.0)
+    ops.uniform(rng, 0.0, 1.0, array)
     if array.ndim > 0:
         array /= array.sum(axis=tuple(range(1, array.ndim)), keepdims=True)
     else:
         array[...] = 1
 
 
-def _bilinear(array: Array, filler: Any, rng: np.random.Generator) -> None:  # noqa: ARG001
+def _bilinear(array: Array, filler: Any, rng: Any, ops: RandomOps) -> None:  # noqa: ARG001
     """Upsampling weights for Deconvolution: one tent in each square plane."""
     if array.ndim != 4 or array.shape[2] != array.shape[3]:
         msg = f"a bilinear filler needs a shape (n, c, k, k), not {array.shape}"
@@ -120,7 +89,7 @@ def _bilinear(array: Array, filler: Any, rng: np.random.Generator) -> None:  # n
 
 
 #: Filler functions by the name used in prototxts.
-FILLERS: dict[str, Callable[[Array, Any, np.random.Generator], None]] = {
+FILLERS: dict[str, Callable[[Array, Any, Any, RandomOps], None]] = {
     "bilinear": _bilinear,
     "constant": _constant,
     "gaussian": _gaussian,
@@ -131,22 +100,14 @@ FILLERS: dict[str, Callable[[Array, Any, np.random.Generator], None]] = {
 }
 
 
-def fill(
-    array: Array, filler: Any, rng: np.random.Generator, *, where: str = "filler"
-) -> None:
-    """Overwrite ``array`` with what a FillerParameter asks for.
+def check_filler(filler: Any, where: str) -> None:
+    """Raise LayerError for an unknown type, or ``sparse`` where it has no place.
 
     Args:
-        array: (outputs, inputs, ...) of any floating dtype.
         filler: FillerParameter message.
-        rng: where random numbers come from; drawn as float32 for every dtype.
-        where: start of error messages, such as the layer's name.
-
-    Raises:
-        LayerError: for an unknown type, or settings that the type cannot use.
+        where: start of the error message.
     """
-    function = FILLERS.get(filler.type)
-    if function is None:
+    if filler.type not in FILLERS:
         known = ", ".join(sorted(FILLERS))
         msg = f'{where}: unknown filler type "{filler.type}" (known: {known})'
         raise LayerError(msg)
@@ -156,7 +117,30 @@ def fill(
             "only gaussian takes it, as -1 (dense) or a count of inputs per output"
         )
         raise LayerError(msg)
+
+
+def fill(
+    array: Array,
+    filler: Any,
+    rng: np.random.Generator,
+    ops: RandomOps,
+    *,
+    where: str = "filler",
+) -> None:
+    """Overwrite ``array`` with what a FillerParameter asks for.
+
+    Args:
+        array: (outputs, inputs, ...) of any floating dtype.
+        filler: FillerParameter message.
+        rng: where random numbers come from; drawn as float32 for every dtype.
+        ops: the backend that draws them.
+        where: start of error messages, such as the layer's name.
+
+    Raises:
+        LayerError: for an unknown type, or settings that the type cannot use.
+    """
+    check_filler(filler, where)
     try:
-        function(array, filler, rng)
+        FILLERS[filler.type](array, filler, rng, ops)
     except LayerError as error:
         raise LayerError(f"{where}: {error}") from None

@@ -1,8 +1,9 @@
-"""Pooling: the largest or mean value of each window."""
+"""Pooling: the largest, the mean or a random value of each window."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
@@ -10,10 +11,12 @@ from poseidon_caffe.backend.geometry import PoolGeometry
 from poseidon_caffe.backend.protocols import PoolKernel
 from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.generators import generator_state, restore_generator
 from poseidon_caffe.layers.registry import register
-from poseidon_caffe.types import Shape
+from poseidon_caffe.layers.windows import check_integers
+from poseidon_caffe.types import JsonObject, Phase, Shape
 
-__all__ = ["Pooling", "pooled_length"]
+__all__ = ["Pooling", "pooled_length", "stochastic_examples"]
 
 _METHODS = ("max", "ave", "stochastic")
 _FLOOR = 1
@@ -35,17 +38,37 @@ def pooled_length(
     return length
 
 
+def stochastic_examples(field: str, text: str) -> list[Example]:
+    """Both phases of STOCHASTIC pooling for a layer with these settings."""
+    param, shape = f"{field} {{ pool: STOCHASTIC {text} }}", (2, 3, 8, 6)
+    test = Example(param, (shape,), phase=Phase.TEST, positive=True)
+    # Samples leap when the values move, so there is no numeric gradient.
+    train = replace(test, phase=Phase.TRAIN, stochastic=True, check_gradient=False)
+    return [test, train]
+
+
 @register("Pooling")
 class Pooling(Layer):
-    """y = max or mean over each window of a plane.
+    """y = max, mean or a random element of each window of a plane.
 
     Bottoms: (N, C, H, W).
     Tops: (N, C, H', W'); H' = ceil((H + 2 pad - kernel) / stride) + 1 (or floor with
     ``round_mode: FLOOR``), less one when the last window would start in the trailing
-    padding.  MAX may have a second top: each winner's index in its H * W plane.
+    padding.  MAX may have a second top: each winner's index in its H * W plane, by
+    which backward then goes.
+
+    ``pooling_param``: ``pool`` (MAX, AVE or STOCHASTIC; default MAX), ``kernel_size``
+    or ``kernel_h`` and ``kernel_w``, ``stride`` (default 1), ``pad`` (default 0; both
+    also as ``_h`` and ``_w``), ``round_mode``, ``global_pooling`` (the whole plane).
+
+    STOCHASTIC: in TRAIN an element with a probability in proportion to its value; in
+    TEST the mean weighted so, sum x^2 / sum x.  For values that are not negative, and
+    without padding.  Draws from its own generator (seed, layer name, rank), which
+    snapshots keep.
 
     Caffe parity: exact.  MAX ignores padding; AVE divides by the window's part
-    inside the padded image.  STOCHASTIC is refused, as Caffe refuses it on CPUs.
+    inside the padded image.  STOCHASTIC runs on every backend (Caffe's only on GPUs),
+    with other random numbers; its gradient in TEST is that of the weighted mean.
     """
 
     backward_reads_bottom = False
@@ -60,19 +83,25 @@ class Pooling(Layer):
         self._windows: tuple[Shape, Shape, Shape] = ((), (), ())
         self._geometry: PoolGeometry | None = None
         self._kernel: PoolKernel | None = None
+        self._rng: Any = None
+        if self.method == "stochastic" and self.phase == Phase.TRAIN:
+            self._rng = context.generator(f"pooling/{self.name}")
+        elif self.method == "stochastic":
+            # The weighted mean's gradient needs both.
+            self.backward_reads_bottom = self.backward_reads_top = True
 
     @property
     def method(self) -> str:
-        """Either max or ave."""
+        """One of max, ave and stochastic."""
         return _METHODS[self.param.pooling_param.pool]
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Check the settings."""
-        if self.method == "stochastic":
-            problem = "pool: STOCHASTIC is not supported (nor by Caffe on CPUs)"
-            raise LayerError(self.describe(problem))
         if len(top) > 1 and self.method != "max":
             raise LayerError(self.describe("only MAX pooling has a second top (mask)"))
+        if len(top) > 1:
+            # The mask says where the gradient goes.
+            self.backward_reads_top = True
         p = self.param.pooling_param
         if p.global_pooling:
             self._check_global(p)
@@ -80,12 +109,15 @@ class Pooling(Layer):
         kernel = self._pair(p, "kernel", "kernel_size", None)
         stride = self._pair(p, "stride", "stride", 1)
         pad = self._pair(p, "pad", "pad", 0)
+        check_integers(self, (*kernel, *stride, *pad))
         if min(kernel) < 1 or min(stride) < 1:
             problem = f"kernel {kernel} and stride {stride} must be positive"
             raise LayerError(self.describe(problem))
         if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
             problem = f"pad {pad} must be smaller than the kernel {kernel}"
             raise LayerError(self.describe(problem))
+        if any(pad) and self.method == "stochastic":
+            raise LayerError(self.describe("STOCHASTIC pooling takes no padding"))
         self._windows = (kernel, stride, pad)
 
     def _check_global(self, p: Any) -> None:
@@ -148,7 +180,7 @@ class Pooling(Layer):
             assert self._geometry is not None
             self._kernel = self.ops.pooling(self._geometry)
         mask = top[1].data if len(top) > 1 else None
-        self._kernel.forward(bottom[0].data, top[0].data, mask)
+        self._kernel.forward(bottom[0].data, top[0].data, mask, self._rng)
 
     def backward(
         self,
@@ -160,6 +192,15 @@ class Pooling(Layer):
         if propagate_down[0] and self._kernel is not None:
             mask = top[1].data if len(top) > 1 else None
             self._kernel.backward(top[0].diff, bottom[0].diff, mask)
+
+    def state(self) -> JsonObject:
+        """The generator's state, where there is one."""
+        return {} if self._rng is None else {"rng": generator_state(self._rng)}
+
+    def restore_state(self, state: JsonObject) -> None:
+        """Draw on from a saved state."""
+        if "rng" in state and self._rng is not None:
+            restore_generator(self._rng, state["rng"])
 
     @classmethod
     def examples(cls) -> list[Example]:
@@ -184,4 +225,5 @@ class Pooling(Layer):
             pool("pool: AVE kernel_size: 3 stride: 2 pad: 1"),
             pool("pool: AVE kernel_size: 3 pad_h: 1 pad_w: 2 stride: 2", (1, 2, 5, 6)),
             pool("pool: AVE global_pooling: true"),
+            *stochastic_examples("pooling_param", "kernel_size: 3 stride: 2"),
         ]

@@ -16,6 +16,7 @@ __all__ = ["Reduction"]
 
 
 _SUM, _ASUM, _SUMSQ, _MEAN = range(1, 5)
+_BLOCK_COUNT = 1 << 16
 
 
 @register("Reduction")
@@ -43,13 +44,22 @@ class Reduction(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Sum what is to be summed."""
-        p, x = self.param.reduction_param, bottom[0].data
-        axes = tuple(range(bottom[0].canonical_axis(p.axis), x.ndim))
-        if p.operation == _ASUM:
-            x = np.abs(x)
-        elif p.operation == _SUMSQ:
-            x = np.square(x)
-        top[0].data[...] = x.sum(axis=axes) * x.dtype.type(self._coeff(bottom[0]))
+        p, x, y = self.param.reduction_param, bottom[0].data, top[0].data
+        axis = len(top[0].shape)
+        rows = _rows(x, axis)
+        operation = p.operation
+        # A few rows at a time: what is made of them stays in the cache.
+        step = max(1, _BLOCK_COUNT // max(rows.shape[1], 1))
+        sums = np.empty(len(rows), x.dtype)
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            if operation == _ASUM:
+                part = np.abs(part)
+            elif operation == _SUMSQ:
+                part = np.square(part)
+            part.sum(axis=1, out=sums[start : start + step])
+        sums *= x.dtype.type(self._coeff(bottom[0]))
+        y[...] = sums.reshape(y.shape)
 
     def backward(
         self,
@@ -60,20 +70,19 @@ class Reduction(Layer):
         """Spread dy, times the sign of x or 2 x where that was summed."""
         if not propagate_down[0]:
             return
+        operation = self.param.reduction_param.operation
         x, dx = bottom[0].data, bottom[0].diff
         axis = len(top[0].shape)
         dy = top[0].diff.reshape(top[0].shape + (1,) * (x.ndim - axis))
-        np.multiply(dy, self._slope(x), out=dx)
-        coeff = self._coeff(bottom[0])
-        if coeff != 1.0:
-            self.ops.add([dx], dx, [coeff])
-
-    def _slope(self, x: Array) -> Array:
-        """Derivative of the summand."""
-        operation = self.param.reduction_param.operation
-        if operation == _ASUM:
-            return np.asarray(np.sign(x))
-        return 2 * x if operation == _SUMSQ else np.ones((1,) * x.ndim, x.dtype)
+        coeff = self._coeff(bottom[0]) * (2 if operation == _SUMSQ else 1)
+        dy = dy * x.dtype.type(coeff)
+        if operation == _SUMSQ:
+            np.multiply(x, dy, out=dx)
+        elif operation == _ASUM:
+            np.sign(x, out=dx)
+            dx *= dy
+        else:
+            dx[...] = dy
 
     @classmethod
     def examples(cls) -> list[Example]:
@@ -89,3 +98,12 @@ class Reduction(Layer):
             reduction("operation: SUMSQ axis: 2 coeff: 1.5"),
             reduction("operation: MEAN axis: -1 coeff: 1.5"),
         ]
+
+
+def _rows(x: Array, axis: int) -> Array:
+    """A matrix whose rows hold what is summed up, in any order."""
+    count, length = math.prod(x.shape[:axis]), math.prod(x.shape[axis:])
+    if axis <= 1 < x.ndim - 1 and not x.flags.c_contiguous:
+        # Channels-last memory: the order within a sample does not matter.
+        x = np.moveaxis(x, 1, -1)
+    return x.reshape(count, length)

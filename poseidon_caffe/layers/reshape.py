@@ -63,6 +63,8 @@ class ShapeLayer(Layer):
 class Flatten(ShapeLayer):
     """Joins the axes ``axis`` to ``end_axis`` (inclusive) into one.
 
+    An ``end_axis`` right before ``axis`` inserts an axis of length 1.
+
     Bottoms: one of any shape.  Tops: (before..., product, after...).
 
     Caffe parity: exact; not in place.
@@ -74,7 +76,7 @@ class Flatten(ShapeLayer):
         start = bottom.canonical_axis(p.axis)
         stop = bottom.canonical_axis(p.end_axis) + 1
         shape = bottom.shape
-        if stop <= start:
+        if stop < start:
             problem = f"end_axis {p.end_axis} lies before axis {p.axis}"
             raise self.shape_error(problem, [bottom])
         return (*shape[:start], math.prod(shape[start:stop]), *shape[stop:])
@@ -122,20 +124,23 @@ class Reshape(ShapeLayer):
             raise self.shape_error(problem, [bottom])
         dims = list(p.shape.dim)
         copied = [start + i for i, dim in enumerate(dims) if dim == 0]
-        if copied and copied[-1] >= stop:
+        if copied and copied[-1] >= len(shape):
             problem = f"dim 0 at place {copied[-1] - start} has no axis to copy"
             raise self.shape_error(problem, [bottom])
         if -1 in dims:
             rest = [shape[i] for i in range(start, stop) if i not in copied]
-            dims[dims.index(-1)] = self._inferred(bottom, dims, math.prod(rest))
+            # Axes may be copied from behind those that are replaced.
+            known = [dim for dim in dims if dim > 0]
+            known += [shape[i] for i in copied if i >= stop]
+            count = self._inferred(bottom, math.prod(known), math.prod(rest))
+            dims[dims.index(-1)] = count
         for axis in copied:
             dims[axis - start] = shape[axis]
         return (*shape[:start], *dims, *shape[stop:])
 
-    def _inferred(self, bottom: Blob, dims: list[int], count: int) -> int:
-        """The length that -1 stands for, ``count`` elements shared among ``dims``."""
-        known = math.prod(dim for dim in dims if dim > 0)
-        if count % known:
+    def _inferred(self, bottom: Blob, known: int, count: int) -> int:
+        """The length that -1 stands for: ``count`` elements in rows of ``known``."""
+        if known == 0 or count % known:
             problem = f"{count} elements do not divide into {known} for the -1"
             raise self.shape_error(problem, [bottom])
         return count // known

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
 from poseidon_caffe.layers.losses import (
@@ -45,30 +43,22 @@ class SigmoidCrossEntropyLoss(LossLayer):
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """One target a score."""
         super().reshape(bottom, top)
-        if bottom[0].count != bottom[1].count:
+        if not bottom[0].shape or bottom[0].count != bottom[1].count:
             raise self.shape_error("needs one target for each score", bottom)
 
     def _divisor(self, x: Blob) -> float:
         outer, inner = x.shape[0], math.prod(x.shape[1:])
         return normalizer(self._mode, outer, inner, self._valid)
 
-    def _targets(self, bottom: Sequence[Blob]) -> tuple[Array, Array | None]:
-        """Targets in the scores' shape, and where they count (None: everywhere)."""
-        targets = bottom[1].data.reshape(bottom[0].shape)
-        if self._ignore is None:
-            return targets, None
-        # Caffe compares the whole part.
-        return targets, np.trunc(targets) != self._ignore
+    def _targets(self, bottom: Sequence[Blob]) -> Array:
+        """Targets in the scores' shape."""
+        return bottom[1].data.reshape(bottom[0].shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Cross entropy from scores, without overflow."""
-        x = bottom[0].data
-        targets, counted = self._targets(bottom)
-        each = np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x)))
-        if counted is not None:
-            each = np.where(counted, each, 0)
-        self._valid = bottom[0].count if counted is None else int(counted.sum())
-        total = float(each.sum(dtype=np.float64))
+        total, self._valid = self.ops.sigmoid_loss(
+            bottom[0].data, self._targets(bottom), self._ignore
+        )
         set_scalar(top[0], total / self._divisor(bottom[0]))
 
     def backward(
@@ -81,13 +71,10 @@ class SigmoidCrossEntropyLoss(LossLayer):
         self.refuse_label_gradient(propagate_down)
         if not propagate_down[0]:
             return
-        dx = bottom[0].diff
-        targets, counted = self._targets(bottom)
         weight = float(top[0].diff) / self._divisor(bottom[0])
-        self.ops.sigmoid(bottom[0].data, dx)
-        self.ops.add([dx, targets], dx, [weight, -weight])
-        if counted is not None:
-            self.ops.multiply([dx, counted.astype(dx.dtype)], dx)
+        self.ops.sigmoid_loss_backward(
+            bottom[0].data, self._targets(bottom), self._ignore, weight, bottom[0].diff
+        )
 
     @classmethod
     def examples(cls) -> list[Example]:

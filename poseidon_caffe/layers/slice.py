@@ -53,7 +53,8 @@ class Slice(Layer):
         shape, p = bottom[0].shape, self.param.slice_param
         self._axis = axis = joined_axis(self, p, "slice_dim", bottom[0])
         points = list(p.slice_point)
-        if points and points[-1] >= shape[axis]:
+        # The last part may be empty, as in Caffe, but there are no more than elements.
+        if points and (points[-1] > shape[axis] or len(top) > shape[axis]):
             problem = f"slice_point {points} exceeds axis {axis} of length"
             raise self.shape_error(f"{problem} {shape[axis]}", bottom)
         if not points and shape[axis] % len(top):

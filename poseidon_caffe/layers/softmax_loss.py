@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
 from poseidon_caffe.layers.layout import Alias
 from poseidon_caffe.layers.losses import (
     VALID,
+    Predictions,
     check_labels,
     ignored_label,
     normalization_mode,
@@ -18,7 +18,7 @@ from poseidon_caffe.layers.losses import (
     set_scalar,
 )
 from poseidon_caffe.layers.registry import register
-from poseidon_caffe.types import Array, Shape
+from poseidon_caffe.types import Array
 
 __all__ = ["SoftmaxWithLoss"]
 
@@ -28,7 +28,7 @@ class SoftmaxWithLoss(LossLayer):
     """loss = sum of -log softmax(x)[label] / normalizer.
 
     Bottoms: scores (outer..., C, inner...), classes along ``softmax_param.axis``;
-    labels, one integer per (outer, inner) place.
+    labels, one integer per (outer, inner) place, the first axis being the scores' own.
     Tops: scalar loss; optionally the probabilities, as the first bottom.
 
     ``loss_param``: ``ignore_label``; ``normalization`` FULL (all places), VALID
@@ -45,9 +45,8 @@ class SoftmaxWithLoss(LossLayer):
 
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
-        self._axis, self._outer, self._inner = 1, 0, 0
+        self._places = Predictions(1, 0, 0, 0, ())
         self._valid = 0
-        self._label_shape: Shape = ()
         self._prob: Blob | None = None
         self._ignore = ignored_label(param.loss_param)
         self._mode = normalization_mode(param.loss_param, VALID)
@@ -55,46 +54,36 @@ class SoftmaxWithLoss(LossLayer):
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """One label per place."""
+        self._places = Predictions.of(self, bottom, self.param.softmax_param.axis)
+        super().reshape(bottom, top)
         x = bottom[0]
-        self._axis = x.canonical_axis(self.param.softmax_param.axis)
-        shape = x.shape
-        self._outer = math.prod(shape[: self._axis])
-        self._inner = math.prod(shape[self._axis + 1 :])
-        if bottom[1].count != self._outer * self._inner:
-            problem = (
-                f"needs {self._outer * self._inner} labels, one per prediction of "
-                f"classes along axis {self._axis}"
-            )
-            raise self.shape_error(problem, bottom)
-        self._label_shape = shape[: self._axis] + shape[self._axis + 1 :]
         if self._prob is None or self._prob.channels_last != x.channels_last:
             self._prob = Blob(dtype=x.dtype, channels_last=x.channels_last)
-        self._prob.reshape(shape)
-        top[0].reshape(())
+        self._prob.reshape(x.shape)
         if len(top) > 1:
-            top[1].reshape(shape)
+            top[1].reshape(x.shape)
             self._second_top.bind(self._prob, top[1], diff=False)
 
     def _labels(self, bottom: Sequence[Blob]) -> Array:
         """Labels in the shape of the scores without their class axis."""
-        return bottom[1].data.reshape(self._label_shape)
+        return bottom[1].data.reshape(self._places.label_shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Softmax, then the mean of -log at the labels."""
         assert self._prob is not None
-        labels = self._labels(bottom)
-        check_labels(self, labels, bottom[0].shape[self._axis], self._ignore)
+        labels, axis = self._labels(bottom), self._places.axis
+        check_labels(self, labels, self._places.classes, self._ignore)
         prob = self._prob.data
-        self.ops.softmax(bottom[0].data, self._axis, prob)
-        total, self._valid = self.ops.softmax_loss(
-            prob, labels, self._axis, self._ignore
-        )
+        self.ops.softmax(bottom[0].data, axis, prob)
+        total, self._valid = self.ops.softmax_loss(prob, labels, axis, self._ignore)
         set_scalar(top[0], total / self._divisor())
         if len(top) > 1:
             self._second_top.forward(self._prob, top[1])
 
     def _divisor(self) -> float:
-        return normalizer(self._mode, self._outer, self._inner, self._valid)
+        return normalizer(
+            self._mode, self._places.outer, self._places.inner, self._valid
+        )
 
     def backward(
         self,
@@ -111,7 +100,7 @@ class SoftmaxWithLoss(LossLayer):
         self.ops.softmax_loss_backward(
             self._prob.data,
             self._labels(bottom),
-            self._axis,
+            self._places.axis,
             self._ignore,
             weight,
             bottom[0].diff,

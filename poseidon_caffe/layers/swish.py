@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example
 from poseidon_caffe.layers.neuron import NeuronLayer
 from poseidon_caffe.layers.registry import register
-from poseidon_caffe.types import Array
 
 __all__ = ["Swish"]
 
@@ -25,16 +22,11 @@ class Swish(NeuronLayer):
     right.
     """
 
-    def _sigmoid(self, x: Array) -> Array:
-        scaled: Array = x * x.dtype.type(self.param.swish_param.beta)
-        self.ops.sigmoid(scaled, scaled)
-        return scaled
-
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """In place keeps a copy of the input."""
         self.saved.save(bottom[0], top[0])
-        x = bottom[0].data
-        self.ops.multiply([self._sigmoid(x), x], top[0].data)
+        beta = self.param.swish_param.beta
+        self.ops.swish(bottom[0].data, top[0].data, beta)
 
     def backward(
         self,
@@ -45,9 +37,8 @@ class Swish(NeuronLayer):
         """dx = dy (beta y + s (1 - beta y)), s the sigmoid."""
         if propagate_down[0]:
             x, y = self.saved.data(bottom[0]), top[0].data
-            rise = y * y.dtype.type(self.param.swish_param.beta)
-            slope = rise + self._sigmoid(x) * (1 - rise)
-            np.multiply(top[0].diff, slope, out=bottom[0].diff)
+            beta = self.param.swish_param.beta
+            self.ops.swish_backward(x, y, top[0].diff, bottom[0].diff, beta)
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example
 from poseidon_caffe.layers.neuron import NeuronLayer
@@ -25,7 +23,8 @@ class Threshold(NeuronLayer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Compare."""
-        np.copyto(top[0].data, bottom[0].data > self.param.threshold_param.threshold)
+        limit = self.param.threshold_param.threshold
+        self.ops.threshold(bottom[0].data, top[0].data, limit)
 
     @classmethod
     def examples(cls) -> list[Example]:

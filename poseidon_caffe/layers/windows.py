@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.base import Layer
 from poseidon_caffe.types import Shape
 
-__all__ = ["Windows", "read_windows"]
+__all__ = ["Windows", "check_integers", "read_windows"]
+
+_INT_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,16 @@ def read_windows(layer: Layer, p: Any, axes: int) -> Windows:
     ):
         if any(value < 1 for value in values):
             raise LayerError(layer.describe(f"{what} must be positive, not {values}"))
+    check_integers(layer, (*settings.kernel, *settings.stride, *settings.pad))
+    check_integers(layer, settings.dilation)
     return settings
+
+
+def check_integers(layer: Layer, values: Sequence[int]) -> None:
+    """Raise LayerError for sizes that no ``int`` of Caffe's can have."""
+    if any(value > _INT_MAX for value in values):
+        problem = f"sizes are at most {_INT_MAX}, not {max(values)}"
+        raise LayerError(layer.describe(problem))
 
 
 def _read(
@@ -70,10 +82,10 @@ def _per_axis(
 ) -> Shape:
     """One value per axis from none, one or all."""
     if not given:
-        if default is None:
+        if default is None and axes > 0:
             problem = f"needs {field} (or its _h and _w)"
             raise LayerError(layer.describe(problem))
-        return (default,) * axes
+        return (default or 0,) * axes
     if len(given) == 1:
         return tuple(given) * axes
     if len(given) != axes:

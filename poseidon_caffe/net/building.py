@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.errors import LayerError, PoseidonError
+from poseidon_caffe.backend.blob import Blob, memory_limit
+from poseidon_caffe.errors import LayerError, PoseidonError, ShapeError
 from poseidon_caffe.layers.base import Layer, LayerContext
 from poseidon_caffe.layers.registry import layer_class
 from poseidon_caffe.net.graph import Wiring, backward_plan, connect
 from poseidon_caffe.net.params import ParamTable
 from poseidon_caffe.types import Phase
 
-__all__ = ["Built", "build", "fill_loss_weights"]
+__all__ = ["Built", "build", "fill_loss_weights", "out_of_memory"]
 
 
 @dataclass
@@ -42,6 +44,7 @@ def build(param: Any, context: LayerContext) -> Built:
         LayerError: unknown types, bad settings, shapes that do not fit.
     """
     built = Built()
+    plain = _plain_blobs(param)
     need_blob: dict[str, bool] = {}
     for index, layer_param in enumerate(param.layer):
         if not layer_param.HasField("phase"):
@@ -51,7 +54,7 @@ def build(param: Any, context: LayerContext) -> Built:
         _add_automatic_tops(layer, wire)
         layer.check_arity(len(wire.bottom), len(wire.top))
         bottom = [built.blobs[name] for name in wire.bottom]
-        top = _make_tops(wire, built, context)
+        top = _make_tops(wire, built, context, plain)
         _set_up(layer, bottom, top)
         built.layers.append(layer)
         built.wiring.append(wire)
@@ -72,7 +75,11 @@ def _make_layer(layer_param: Any, context: LayerContext) -> Layer:
         )
         raise LayerError(msg)
     cls = layer_class(layer_param.type, where=layer_param.name)
-    return cls(layer_param, context.in_phase(Phase(layer_param.phase)))
+    try:
+        return cls(layer_param, context.in_phase(Phase(layer_param.phase)))
+    except LayerError as error:
+        _name(error, layer_param)
+        raise
 
 
 def _add_automatic_tops(layer: Layer, wire: Wiring) -> None:
@@ -84,29 +91,83 @@ def _add_automatic_tops(layer: Layer, wire: Wiring) -> None:
         wire.in_place.append(False)
 
 
-def _make_tops(wire: Wiring, built: Built, context: LayerContext) -> list[Blob]:
+def _plain_blobs(param: Any) -> set[str]:
+    """Names of the blobs that a user's code sees, which are stored in C order."""
+    found: set[str] = set()
+    for layer in param.layer:
+        with suppress(LayerError):  # raised again once it is the layer's turn
+            if layer_class(layer.type, where=layer.name).runs_user_code:
+                found.update(layer.bottom, layer.top)
+    return found
+
+
+def _make_tops(
+    wire: Wiring, built: Built, context: LayerContext, plain: set[str]
+) -> list[Blob]:
     tops = []
     for name, in_place in zip(wire.top, wire.in_place, strict=True):
         if not in_place:
-            built.blobs[name] = Blob(
-                dtype=context.dtype, channels_last=context.ops.channels_last
-            )
+            layout = context.ops.channels_last and name not in plain
+            built.blobs[name] = Blob(dtype=context.dtype, channels_last=layout)
         tops.append(built.blobs[name])
     return tops
 
 
 def _set_up(layer: Layer, bottom: list[Blob], top: list[Blob]) -> None:
+    before = [blob.shape for blob in bottom]
     try:
         layer.setup(bottom, top)
         layer.reshape(bottom, top)
+    except LayerError as error:
+        _name(error, layer.param)
+        raise
     except PoseidonError:
         raise
     except (MemoryError, OverflowError) as error:
-        shapes = ", ".join(str(b.shape) for b in bottom)
-        msg = layer.describe(f"does not fit in memory (bottom shapes {shapes})")
-        raise LayerError(msg) from error
+        if layer.runs_user_code:
+            raise
+        raise out_of_memory(layer, bottom, error) from error
+    if before != [blob.shape for blob in bottom]:
+        problem = "cannot work in place: its top has another shape than its bottom"
+        raise ShapeError(layer.describe(problem))
+    _check_sizes(layer, top)
     layer.loss_weights = _loss_weights(layer, len(top))
     fill_loss_weights(layer, top)
+
+
+def _name(error: LayerError, param: Any) -> None:
+    """Let ``error`` tell the layer too, if it does not yet (a blob knows none)."""
+    if f'"{param.name}"' not in str(error):
+        error.args = (f'layer "{param.name}" ({param.type}): {error}',)
+
+
+def _check_sizes(layer: Layer, top: list[Blob]) -> None:
+    """Refuse a top that no memory holds, before anything allocates it.
+
+    Caffe parity: its blobs have at most 2^31 - 1 elements; here they may have as
+    many as the machine has memory for.
+    """
+    limit = memory_limit()
+    for blob in top:
+        size = blob.count * blob.dtype.itemsize
+        if size > limit:
+            msg = layer.describe(
+                f"its top of shape {blob.shape} needs {size / 2**30:.1f} GiB, and this "
+                f"machine has {limit / 2**30:.1f} GiB: is a number in its settings or "
+                "in the data's shape wrong?"
+            )
+            raise LayerError(msg)
+
+
+def out_of_memory(
+    layer: Layer, bottom: Sequence[Blob], error: BaseException
+) -> LayerError:
+    """What to say when ``layer`` asked for more memory than there is."""
+    shapes = ", ".join(str(blob.shape) for blob in bottom)
+    detail = f": {error}" if str(error) else ""
+    return LayerError(
+        layer.describe(f"does not fit in memory (bottom shapes {shapes}){detail}")
+    )
 
 
 def _loss_weights(layer: Layer, num_top: int) -> list[float]:

@@ -15,7 +15,7 @@ from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.errors import GraphError
 from poseidon_caffe.layers.base import Layer, LayerContext, Pool
 from poseidon_caffe.net import weights
-from poseidon_caffe.net.building import build, fill_loss_weights
+from poseidon_caffe.net.building import build, fill_loss_weights, out_of_memory
 from poseidon_caffe.net.debug import DebugListener, DebugLog, first_non_finite
 from poseidon_caffe.net.filtering import filter_net, net_state
 from poseidon_caffe.net.fuse import fuse
@@ -130,7 +130,7 @@ class Net:
 
     def _optimise(self) -> None:
         """Fuse layers and share memory, unless something must see every blob."""
-        if self.debug_info:
+        if self.debug_info or any(layer.runs_user_code for layer in self.layers):
             return
         if self.options.fuse:
             fuse(self)
@@ -233,9 +233,12 @@ class Net:
                 self.observer.before_forward(i)
             for hook in self.before_forward_hooks:
                 hook(i)
-            self.reshape_layer(i)
             layer, top = self.layers[i], self.top_blobs[i]
-            layer.forward(self.bottom_blobs[i], top)
+            try:
+                self.reshape_layer(i)
+                layer.forward(self.bottom_blobs[i], top)
+            except MemoryError as error:
+                raise out_of_memory(layer, self.bottom_blobs[i], error) from error
             for weight, blob in zip(layer.loss_weights, top, strict=True):
                 if weight:
                     loss += float(np.vdot(blob.data, blob.diff))
@@ -265,10 +268,12 @@ class Net:
             for hook in self.before_backward_hooks:
                 hook(i)
             if self.layer_need_backward[i]:
-                self.layers[i].backward(
-                    self.top_blobs[i], self.bottom_need_backward[i],
-                    self.bottom_blobs[i],
-                )  # fmt: skip
+                layer, bottom = self.layers[i], self.bottom_blobs[i]
+                try:
+                    need = self.bottom_need_backward[i]
+                    layer.backward(self.top_blobs[i], need, bottom)
+                except MemoryError as error:
+                    raise out_of_memory(layer, bottom, error) from error
                 if self.debug_info:
                     self._debug.backward(i)
             for hook in self.after_backward_hooks:
@@ -301,9 +306,10 @@ class Net:
 
     def reshape_layer(self, index: int) -> None:
         """Let a layer follow its bottoms' shapes, when those or its tops' changed."""
-        if self._layer_shapes(index) == self._shapes[index]:
-            return
         layer, top = self.layers[index], self.top_blobs[index]
+        same = self._layer_shapes(index) == self._shapes[index]
+        if same and not layer.runs_user_code:
+            return
         layer.reshape(self.bottom_blobs[index], top)
         fill_loss_weights(layer, top)
         self._shapes[index] = self._layer_shapes(index)
@@ -365,8 +371,8 @@ class Net:
         weights.save_hdf5(self, path, write_diff=write_diff)
 
     def load_hdf5(self, path: str | Path) -> list[str]:
-        """Load parameters from a .caffemodel.h5."""
-        return weights.copy_trained(self, path)
+        """Load parameters from an HDF5 file, whatever its name."""
+        return weights.copy_hdf5(self, str(path))
 
     def state(self) -> JsonObject:
         """What resume needs besides parameters: data positions, generators."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from poseidon_caffe.net.net import Net
 
 __all__ = [
+    "copy_hdf5",
     "copy_layers",
     "copy_trained",
     "save",
@@ -26,6 +27,8 @@ __all__ = [
     "share_trained",
     "to_proto",
 ]
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def copy_trained(net: Net, source: Any) -> list[str]:
@@ -40,10 +43,19 @@ def copy_trained(net: Net, source: Any) -> list[str]:
     """
     if isinstance(source, (str, Path)):
         path = str(source)
-        if path.endswith((".h5", ".hdf5")):
-            return _copy_hdf5(net, path)
+        if path.endswith((".h5", ".hdf5")) or _holds_hdf5(path):
+            return copy_hdf5(net, path)
         return copy_layers(net, read_weights(path).layer, path)
     return copy_layers(net, source.layer, "the given net")
+
+
+def _holds_hdf5(path: str) -> bool:
+    """By content, as Caffe looks; what cannot be read is complained of later."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+    except OSError:
+        return False
 
 
 def copy_layers(net: Net, layers: Iterable[Any], origin: str) -> list[str]:
@@ -113,7 +125,8 @@ def _refuse(problems: Sequence[str], origin: str) -> None:
         raise WeightsError(msg)
 
 
-def _copy_hdf5(net: Net, path: str) -> list[str]:
+def copy_hdf5(net: Net, path: str) -> list[str]:
+    """Load parameters from an HDF5 file; else as `copy_trained`."""
     stored = {layer.name: layer.data for layer in hdf5.read_net_hdf5(path)}
     problems: list[str] = []
     copies: list[tuple[Blob, Array]] = []

@@ -46,6 +46,8 @@ def load(path: StrPath, what: str, limit_bytes: int | None = None) -> bytes:
             return file.read()
     except OSError as error:
         raise ParseError(_unreadable(name, what, error), path=name) from error
+    except ValueError as error:
+        raise ParseError(f"{name!r}: no file can be called so: {error}") from error
 
 
 def sniff(data: bytes) -> str | None:

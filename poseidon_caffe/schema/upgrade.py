@@ -207,25 +207,26 @@ def _upgrade_input(net: Any, path: str) -> list[str]:
 
 
 def _input_shapes(net: Any, path: str) -> list[Any]:
-    """One BlobShape an input, from either of the two old ways."""
+    """One BlobShape an input, from either of the two old ways.
+
+    Caffe parity: ``input_shape`` wins over ``input_dim``; too many have no effect.
+    """
     count, dims, shapes = len(net.input), list(net.input_dim), list(net.input_shape)
     wrong = ""
-    if shapes and dims:
-        wrong = "both input_shape and the older input_dim are given: keep input_shape"
-    elif shapes and len(shapes) != count:
+    if shapes and len(shapes) < count:
         wrong = f"{count} 'input' need {count} 'input_shape', not {len(shapes)}"
-    elif dims and len(dims) != _LEGACY_AXES * count:
+    elif not shapes and dims and len(dims) < _LEGACY_AXES * count:
         wrong = (
             f"{count} 'input' need {_LEGACY_AXES * count} 'input_dim' (four each), not "
             f"{len(dims)}"
         )
     if wrong:
         raise ParseError(f"{path}: {wrong}", path=path)
-    if shapes:
-        return shapes
+    if shapes or not dims:
+        return shapes[:count]
+    starts = [_LEGACY_AXES * i for i in range(count)]
     return [
-        messages.BlobShape(dim=dims[start : start + _LEGACY_AXES])
-        for start in range(0, len(dims), _LEGACY_AXES)
+        messages.BlobShape(dim=dims[start : start + _LEGACY_AXES]) for start in starts
     ]
 
 

@@ -77,10 +77,18 @@ def needs_transforms(net: Any) -> bool:
 
 
 def move_transforms(net: Any) -> None:
-    """Moves those settings, in place; they win over what stands there already."""
+    """Moves those settings, in place; they win over what stands there already.
+
+    Caffe parity: data layers without any get their two messages all the same, empty.
+    """
     for layer in net.layers:
-        for name in _old_transforms(layer):
-            parameter = getattr(layer, _data_parameter(layer))
+        if not _data_parameter(layer):
+            continue
+        parameter = getattr(layer, _data_parameter(layer))
+        old = _old_transforms(layer)
+        parameter.SetInParent()
+        layer.transform_param.SetInParent()
+        for name in old:
             setattr(layer.transform_param, name, getattr(parameter, name))
             parameter.ClearField(name)
 

@@ -27,8 +27,13 @@ from poseidon_caffe.types import Phase, Shard
 
 __all__ = ["NetBuilder", "check_test_settings", "ignored_fields"]
 
-#: The original Poseidon's field, which data layers follow.
-_HONOURED = {"data_param.shared_file_system"}
+#: Fields of forks, the original Poseidon among them, which data layers follow.
+_HONOURED = {
+    "data_param.shared_file_system",
+    "data_param.threads",
+    "image_data_param.shared_file_system",
+    "image_data_param.threads",
+}
 _TRAIN_FIELDS = ("train_net_param", "train_net", "net_param", "net")
 
 
@@ -232,6 +237,6 @@ def check_test_settings(param: Any) -> None:
         )
         raise SolverError(msg)
     for i, count in enumerate(param.test_iter):
-        if count < 1:
-            msg = f"test_iter #{i}: {count} must be at least 1"
+        if count < 0:
+            msg = f"test_iter #{i}: {count} must be at least 0 (0: no test)"
             raise SolverError(msg)

@@ -100,6 +100,10 @@ class Tester:
         net = self._test_nets[index]
         net.share_trained_layers_with(self._net)
         count = int(self._param.test_iter[index])
+        if count == 0:
+            # As in Caffe: the line that a test starts, and no scores.
+            self._emit(TestOutputs(iteration, index, (), None))
+            return []
         sums = self._sum(index, count)
         if sums is None:
             self._emit(TestInterrupted())

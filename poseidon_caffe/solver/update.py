@@ -171,9 +171,12 @@ class Updater:
     def _gradient_norm(self, sync: GradientSync) -> float:
         """L2 norm over all gradients, each parameter once."""
         total = 0.0
+        # Frozen parameters have gradients too where backward is forced, and count.
+        forced = bool(self._net.param.force_backward)
         for slot in self._net.slots:
             if slot.lr_mult != 0:
                 sync.wait(slot.index)
+            if slot.lr_mult != 0 or forced:
                 total += self._net.ops.sumsq(self._net.learnable[slot.index].diff)
         return math.sqrt(total)
 

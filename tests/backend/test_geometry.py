@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from poseidon_caffe.backend.geometry import ConvGeometry, conv_output
+from poseidon_caffe.backend.geometry import ColumnGeometry, ConvGeometry, conv_output
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,8 @@ def test_conv_shapes():
     volume = ConvGeometry((1, 2, 5, 6, 7), 3, (2,) * 3, (1,) * 3, (0,) * 3, (1,) * 3)
     assert volume.y_shape == (1, 3, 4, 5, 6)
     assert volume.w_shape == (3, 2, 2, 2, 2)
+
+
+def test_columns_count_their_windows():
+    g = ColumnGeometry((3, 2), (2, 1), (1, 0), (1, 3))
+    assert g.spatial((7, 9)) == (4, 6)

@@ -65,3 +65,20 @@ def test_cores_follow_the_affinity():
         assert available_cores() == 1
     finally:
         os.sched_setaffinity(0, mine)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_many_pieces_run_once_each_in_order_within_a_thread(size, count):
+    pool = ThreadPool(size)
+    ran: list[tuple[int, int]] = []
+
+    def piece(i):
+        return lambda: ran.append((threading.get_ident(), i))
+
+    pool.run_many([piece(i) for i in range(count)])
+    assert sorted(i for _, i in ran) == list(range(count))
+    for thread in {t for t, _ in ran}:
+        mine = [i for t, i in ran if t == thread]
+        assert mine == sorted(mine)
+    pool.close()

@@ -83,3 +83,27 @@ def test_vectors_of_blobprotos():
     assert len(again) == 2
     for left, right in zip(arrays, again, strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_blobprotos_without_shape():
+    assert caffe.io.blobproto_to_array(caffe_pb2.BlobProto(data=[123])) == 123
+    with pytest.raises(ValueError, match="no shape"):
+        caffe.io.blobproto_to_array(caffe_pb2.BlobProto(data=[1, 2, 3]))
+
+
+def test_errors_are_value_errors_too():
+    blob = caffe.io.array_to_blobproto(np.zeros(3))
+    with pytest.raises(ValueError, match="no gradient"):
+        caffe.io.blobproto_to_array(blob, return_diff=True)
+    with pytest.raises(ValueError, match="Datum is"):
+        caffe.io.array_to_datum(np.zeros(3))
+    with pytest.raises(ValueError, match="holds 0 values"):
+        caffe.io.datum_to_array(caffe_pb2.Datum(channels=1, height=2, width=2))
+    with pytest.raises(ParseError, match="3 bytes that are no BlobProtoVector"):
+        caffe.io.blobprotovector_str_to_arraylist(b"\xff\xff\xff")
+
+
+def test_names_that_scripts_use():
+    assert caffe.io.caffe_pb2 is caffe_pb2
+    both = (caffe.io.arraylist_to_blobprotovecor_str, np.ones(2))
+    assert both[0]([both[1]]) == caffe.io.arraylist_to_blobprotovector_str([both[1]])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from poseidon_caffe import caffe
 
 
@@ -12,3 +14,17 @@ def test_layers_show_type_and_parameters(net_file):
     assert (net.params["conv"][1].data == 3).all()
     assert len(net.layer_dict["relu"].blobs) == 0
     assert repr(conv) == "<Layer 'conv' (Convolution)>"
+
+
+def test_the_base_class_alone_does_nothing():
+    from poseidon_caffe.errors import LayerError
+
+    layer = caffe.Layer(caffe.proto.caffe_pb2.LayerParameter(name="l", type="Python"))
+    assert (layer.name, layer.type, len(layer.blobs)) == ("l", "Python", 0)
+    assert layer.resume_state() == {}
+    layer.setup([], [])
+    for call in (layer.reshape, layer.forward):
+        with pytest.raises(LayerError, match=r'layer "l" .* class Layer defines no'):
+            call([], [])
+    with pytest.raises(LayerError, match=r"defines no backward\(\)"):
+        layer.backward([], [], [])

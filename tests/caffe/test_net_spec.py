@@ -8,6 +8,7 @@ import poseidon_caffe.caffe.params as params_module
 from poseidon_caffe import caffe
 from poseidon_caffe.caffe import layers as L  # noqa: N812 - as users write it
 from poseidon_caffe.caffe import params as P  # noqa: N812
+from poseidon_caffe.caffe.net_spec import NotATopError
 from poseidon_caffe.errors import UsageError
 from poseidon_caffe.schema.messages import NetParameter
 from poseidon_caffe.schema.text import parse_prototxt
@@ -141,10 +142,12 @@ def test_wrong_settings(make, said):
 
 
 def test_wrong_inputs():
-    with pytest.raises(UsageError, match="inputs must be"):
+    with pytest.raises(UsageError, match="ReLU input 0 is not a Top") as caught:
         L.ReLU("data")
-    with pytest.raises(UsageError, match="tuple"):
-        L.ReLU(L.Data(ntop=2))
+    assert isinstance(caught.value, TypeError)  # as pycaffe's
+    assert "those with several tops return a tuple" in caught.value.__notes__[0]
+    with pytest.raises(NotATopError, match=r"input 1 .*tuple"):
+        L.Eltwise(L.Input(), L.Data(ntop=2))
     with pytest.raises(AttributeError, match="no blob 'missing'"):
         _ = caffe.NetSpec().missing
     with pytest.raises(UsageError, match="received int"):
@@ -156,3 +159,11 @@ def test_modules_by_name():
     assert params_module.Eltwise.SUM == 1
     with pytest.raises(AttributeError):
         _ = params_module.NoSuch
+
+
+def test_settings_can_be_updated():
+    n = lenet()
+    n.update("ip1", {"num_output": 7, "weight_filler": {"type": "xavier"}})
+    layer = next(x for x in n.to_proto().layer if x.name == "ip1")
+    assert layer.inner_product_param.num_output == 7
+    assert layer.inner_product_param.weight_filler.type == "xavier"

@@ -51,5 +51,5 @@ def test_one_command():
 
 def test_the_overview():
     text = overview([("resize", "make images smaller")], COMMON)
-    assert "  resize              make images smaller\n" in text
+    assert "  resize".ljust(29) + "make images smaller\n" in text
     assert "  --help".ljust(30) + "this\n" in text

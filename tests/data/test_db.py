@@ -1,8 +1,8 @@
-"""What every backend does alike; LevelDB where its binding is installed."""
+"""What every backend does alike."""
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 import threading
 
 import pytest
@@ -10,18 +10,15 @@ import pytest
 from poseidon_caffe.data.db import create_db, open_db
 from poseidon_caffe.errors import DataError
 
-NO_PLYVEL = importlib.util.find_spec("plyvel") is None
-BACKENDS = [
-    "lmdb",
-    pytest.param(
-        "leveldb", marks=pytest.mark.skipif(NO_PLYVEL, reason="plyvel not installed")
-    ),
-]
+BACKENDS = ["lmdb", "leveldb", "leveldb without its binding"]
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request):
-    return request.param
+def backend(request, monkeypatch):
+    name, *without = request.param.split(" ", 1)
+    if without:
+        monkeypatch.setitem(sys.modules, "plyvel", None)
+    return name
 
 
 @pytest.fixture

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import lmdb
 import pytest
 
@@ -98,3 +103,58 @@ def test_open_elsewhere_in_this_process(made):
 def test_a_leveldb_is_told_from_an_lmdb(golden):
     with pytest.raises(DataError, match="backend: LEVELDB"):
         open_db(str(golden / "data" / "gray_leveldb"), "LMDB")
+
+
+def test_several_threads_each_with_a_reader_of_its_own(golden):
+    source = str(golden / "data" / "raw_lmdb")
+    reference = open_db(source)
+    expected = [reference.record(i) for i in range(len(reference))]
+
+    def read_all(start: int) -> bool:
+        database = open_db(source)
+        try:
+            order = [(start + i) % len(expected) for i in range(3 * len(expected))]
+            return all(database.record(i) == expected[i] for i in order)
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read_all, range(40)))
+    assert reference.record(3) == expected[3]
+    reference.close()
+
+
+def test_several_processes_read_at_once(golden, tmp_path):
+    source = str(golden / "data" / "raw_lmdb")
+    code = (
+        "import sys, hashlib\n"
+        "from poseidon_caffe.data.db import open_db\n"
+        "d = open_db(sys.argv[1])\n"
+        "print('open', flush=True)\n"
+        "sys.stdin.readline()\n"  # until all have it open
+        "h = hashlib.sha256()\n"
+        "for i in range(3 * len(d)): h.update(d.record(i % len(d)))\n"
+        "print(h.hexdigest())\n"
+    )
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, source],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for reader in readers:
+        assert reader.stdout.readline() == "open\n"
+    answers = {reader.communicate("go\n", timeout=60)[0] for reader in readers}
+    assert [reader.returncode for reader in readers] == [0, 0, 0]
+    database = open_db(source)
+    records = [database.record(i) for i in range(len(database))]
+    database.close()
+    assert answers == {hashlib.sha256(b"".join(3 * records)).hexdigest() + "\n"}
+    # Readers leave no lock file behind: the data may lie on a read-only disk.
+    assert {p.name for p in (golden / "data" / "raw_lmdb").iterdir()} <= {
+        "data.mdb",
+        "lock.mdb",
+    }

@@ -12,6 +12,7 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.backend.reference import ReferenceOps
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.memory_data import MemoryData
 from poseidon_caffe.layers.registry import known_types, layer_class
 from poseidon_caffe.schema.messages import LayerParameter
 from poseidon_caffe.schema.text import parse_prototxt
@@ -102,6 +103,11 @@ def build(
     top = [bottom[0], *fresh[1:]] if in_place else fresh
     layer.setup(bottom, top)
     layer.reshape(bottom, top)
+    if isinstance(layer, MemoryData):
+        data = np.random.default_rng(3).random(
+            (2 * layer.batch_size, *top[0].shape[1:])
+        )
+        layer.reset(data.astype(np.float32), np.arange(len(data), dtype=np.float32))
     return Run(layer, bottom, top)
 
 

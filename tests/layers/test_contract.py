@@ -14,6 +14,7 @@ from poseidon_caffe.errors import LayerError, ShapeError
 from poseidon_caffe.layers.base import Example, Layer
 from poseidon_caffe.layers.registry import known_types, layer_class
 from poseidon_caffe.schema.wire import array_to_blob, blob_to_array
+from poseidon_caffe.types import Shape
 from tests.gradcheck import numeric_gradient
 from tests.layers.harness import (
     Run,
@@ -64,6 +65,17 @@ def ready(pair: Pair, **more: Any) -> Run:
     run = build_example(cls, example, **more)
     fill_bottoms(run, inputs(example))
     return run
+
+
+def batch_times(factor: int, example: Example) -> list[Shape]:
+    """The bottoms' shapes with ``factor`` times the batch."""
+    first = example.bottoms[0][:1] if example.bottoms else ()
+    axes = example.batch_axes or (0,) * len(example.bottoms)
+    shapes = [list(shape) for shape in example.bottoms]
+    for shape, axis in zip(shapes, axes, strict=True):
+        if example.batch_axes or tuple(shape[:1]) == first:
+            shape[axis] *= factor
+    return [tuple(shape) for shape in shapes]
 
 
 def there_and_back(run: Run, pair: Pair) -> dict[str, Any]:
@@ -229,9 +241,7 @@ def test_parameter_gradients_add_up_and_can_be_switched_off(pair: Pair) -> None:
 @with_bottoms
 def test_an_empty_batch_runs(pair: Pair) -> None:
     cls, example = pair
-    batch = example.bottoms[0][0]
-    shapes = [(0, *s[1:]) if s[0] == batch else s for s in example.bottoms]
-    run = build_example(cls, example, bottoms=shapes)
+    run = build_example(cls, example, bottoms=batch_times(0, example))
     assert all(np.isfinite(y).all() for y in run.forward())
     if has_backward(cls):
         run.clear_param_diffs()
@@ -245,10 +255,8 @@ def test_a_larger_batch_after_a_smaller_one_runs(pair: Pair) -> None:
     cls, example = pair
     run = ready(pair)
     run.forward()
-    batch = example.bottoms[0][0] if example.bottoms else 0
-    for blob in run.bottom:
-        if blob.shape[:1] == (batch,):
-            blob.reshape((2 * batch, *blob.shape[1:]))
+    for blob, shape in zip(run.bottom, batch_times(2, example), strict=True):
+        blob.reshape(shape)
     try:
         run.reshape()
     except ShapeError:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 
 import numpy as np
 import pytest
 
+from poseidon_caffe import caffe
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.reference import ReferenceOps
 from poseidon_caffe.errors import DataError, LayerError, ParseError, ShapeError
@@ -29,7 +29,6 @@ CASES = (
     "rand_skip_none_no_label",
 )
 SOURCE = 'source: "raw_lmdb" backend: LMDB'
-NO_PLYVEL = importlib.util.find_spec("plyvel") is None
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +77,6 @@ def batches(layer, top, count):
 @pytest.mark.parametrize("prefetch", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_batches_are_those_of_caffe(case, prefetch, channels_last, build, data_dir):
-    if case.startswith("leveldb") and NO_PLYVEL:
-        pytest.skip("plyvel has no wheel for this Python")
     with np.load(data_dir / "batches.npz") as stored:
         text = str(stored[f"{case}/net"])
         tops = parse_prototxt(text, NetParameter).layer[0].top
@@ -251,3 +248,26 @@ def test_examples_build_and_run(build):
     for example in Data.examples():
         layer, top = build(example.param, example.num_top, phase=example.phase)
         batches(layer, top, 3)
+
+
+def test_two_layers_of_one_net_each_see_all_records(tmp_path):
+    layer = (
+        'layer {{ name: "{0}" type: "Data" top: "{0}" top: "{0}_label" '
+        f"data_param {{{{ {SOURCE} batch_size: {{1}} }}}} }}}}"
+    )
+    path = tmp_path / "net.prototxt"
+    path.write_text(layer.format("a", 13) + layer.format("b", 4))
+    train, test = (caffe.Net(str(path), phase) for phase in (caffe.TRAIN, caffe.TEST))
+    train.forward()
+    every = train.blobs["a"].data.copy()
+    seen = {id(net): [] for net in (train, test)}
+    for step in range(13):
+        # The nets take turns, one ahead of the other.
+        for net in (train, test) if step % 2 else (test, train, test):
+            net.forward()
+            np.testing.assert_array_equal(net.blobs["a"].data, every)
+            seen[id(net)].append(net.blobs["b"].data.copy())
+    for first, net in ((4, train), (0, test)):
+        got = np.concatenate(seen[id(net)])
+        want = [(first + i) % 13 for i in range(len(got))]
+        np.testing.assert_array_equal(got, every[want])

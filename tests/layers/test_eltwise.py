@@ -60,3 +60,10 @@ def test_bad_coefficients_are_refused(text):
 def test_shapes_must_agree():
     with pytest.raises(ShapeError, match=r"b0: \(2, 3\), b1: \(3, 2\)"):
         build("Eltwise", "", [(2, 3), (3, 2)])
+
+
+def test_a_maximum_ignores_coefficients():
+    run = eltwise("operation: MAX coeff: 1 coeff: -5 coeff: 2")
+    for i, blob in enumerate(run.bottom):
+        blob.data[...] = i
+    assert (run.forward()[0] == 2).all()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poseidon_caffe.backend.reference import ReferenceOps
 from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.fillers import FILLERS, fans, fill
 from poseidon_caffe.schema.messages import FillerParameter
 
 SHAPE = (40, 30, 5, 5)
+OPS = ReferenceOps()
 FAN_IN, FAN_OUT = 30 * 25, 40 * 25
 
 
 def filled(shape=SHAPE, dtype=np.float32, seed=3, **settings):
     array = np.full(shape, np.nan, dtype)
-    fill(array, FillerParameter(**settings), np.random.default_rng(seed))
+    fill(array, FillerParameter(**settings), np.random.default_rng(seed), OPS)
     assert np.isfinite(array).all()
     return array
 
@@ -82,7 +84,9 @@ def test_bilinear_is_a_tent():
 
 def test_bilinear_needs_square_planes():
     with pytest.raises(LayerError, match=r"here: .*\(3, 4\)"):
-        fill(np.empty((3, 4)), FillerParameter(type="bilinear"), None, where="here")
+        fill(
+            np.empty((3, 4)), FillerParameter(type="bilinear"), None, OPS, where="here"
+        )
 
 
 @pytest.mark.parametrize("kind", sorted(set(FILLERS) - {"bilinear"}))
@@ -97,17 +101,17 @@ def test_same_seed_same_numbers_in_any_dtype_and_layout(kind):
     np.testing.assert_array_equal(a, filled(type=kind))
     np.testing.assert_array_equal(a, filled(type=kind, dtype=np.float64))
     strided = np.empty((5, 30, 40, 5), np.float32).transpose(2, 1, 0, 3)
-    fill(strided, FillerParameter(type=kind), np.random.default_rng(3))
+    fill(strided, FillerParameter(type=kind), np.random.default_rng(3), OPS)
     np.testing.assert_array_equal(a, strided)
     assert (a != filled(type=kind, seed=4)).any()
 
 
 def test_unknown_type_names_the_known():
     with pytest.raises(LayerError, match=r'"xaver" \(known: .*xavier'):
-        fill(np.empty(3), FillerParameter(type="xaver"), None)
+        fill(np.empty(3), FillerParameter(type="xaver"), None, OPS)
 
 
 @pytest.mark.parametrize(("kind", "sparse"), [("xavier", 3), ("gaussian", -2)])
 def test_sparse_only_where_it_means_something(kind, sparse):
     with pytest.raises(LayerError, match="sparse"):
-        fill(np.empty(3), FillerParameter(type=kind, sparse=sparse), None)
+        fill(np.empty(3), FillerParameter(type=kind, sparse=sparse), None, OPS)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poseidon_caffe import caffe
 from poseidon_caffe.errors import LayerError, ShapeError
 from poseidon_caffe.layers.pooling import pooled_length
+from poseidon_caffe.types import Phase
 from tests.layers.harness import build
 
 
@@ -84,7 +86,7 @@ def test_global_pooling_follows_the_input():
         ("kernel_size: 2 pad: 2", "smaller than the kernel"),
         ("global_pooling: true kernel_size: 2", "excludes kernel_size"),
         ("global_pooling: true pad: 1", "pad 0 and stride 1"),
-        ("pool: STOCHASTIC kernel_size: 2", "STOCHASTIC"),
+        ("pool: STOCHASTIC kernel_size: 2 pad: 1", "takes no padding"),
         ("kernel_size: 9 round_mode: FLOOR", "exceeds"),
     ],
 )
@@ -101,3 +103,84 @@ def test_mask_is_for_max_only():
 def test_needs_images():
     with pytest.raises(ShapeError, match=r"b0: \(2, 3\)"):
         pool("kernel_size: 2", (2, 3))
+
+
+def test_backward_goes_by_the_mask_top():
+    """Also when a user has written there, as in Caffe."""
+    run = pool("pool: MAX kernel_size: 2 stride: 2", (1, 1, 4, 4), num_top=2)
+    run.bottom[0].data[...] = np.arange(16).reshape(4, 4)
+    run.forward()
+    run.top[0].diff[...] = 1
+    run.top[1].data[0, 0, 0, 0] = 4
+    dx = run.backward()[0][0, 0]
+    assert dx[1, 0] == 1
+    assert dx[1, 1] == 0
+    assert dx.sum() == 4
+
+
+READERS = """
+force_backward: true
+layer { name: "x" type: "Input" top: "x"
+        input_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }
+layer { name: "s" type: "Scale" bottom: "x" top: "s" }
+layer { name: "pool" type: "Pooling" bottom: "s" top: "y" top: "mask"
+        pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "a" type: "Power" bottom: "mask" top: "a" power_param { scale: 2 } }
+layer { name: "b" type: "Power" bottom: "mask" top: "b" power_param { shift: 1 } }
+"""
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_the_mask_may_have_several_readers(backend, tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(READERS)
+    with caffe.use_backend(backend):
+        net = caffe.Net(str(path), caffe.TRAIN)
+    net.blobs["x"].data[...] = np.random.default_rng(1).random((1, 2, 4, 4))
+    net.forward()
+    mask = net.blobs["mask"].data
+    np.testing.assert_array_equal(net.blobs["a"].data, 2 * mask)
+    np.testing.assert_array_equal(net.blobs["b"].data, mask + 1)
+    net.blobs["y"].diff[...] = 1
+    net.backward()
+    expected = np.zeros((2, 16))
+    for c in range(2):
+        expected[c, mask[0, c].astype(int).ravel()] = 1
+    np.testing.assert_array_equal(net.blobs["s"].diff.reshape(2, 16), expected)
+
+
+def test_stochastic_draws_are_kept_by_a_snapshot():
+    run = pool("pool: STOCHASTIC kernel_size: 2 stride: 2")
+    x = np.random.default_rng(2).random(run.bottom[0].shape)
+    run.bottom[0].data[...] = x
+    run.forward()
+    state = run.layer.state()
+    once = run.forward()[0]
+    assert (once != run.forward()[0]).any()
+    run.layer.restore_state(state)
+    np.testing.assert_array_equal(run.forward()[0], once)
+
+
+def test_stochastic_is_the_same_on_every_backend(cpu):
+    x = np.random.default_rng(2).random((2, 3, 6, 6))
+    found = []
+    for ops, layout in ((None, False), (None, True), (cpu, False), (cpu, True)):
+        text = "pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 2 }"
+        run = build("Pooling", text, [x.shape], ops=ops, channels_last=layout)
+        run.bottom[0].data[...] = x
+        y = run.forward()[0]
+        run.top[0].diff[...] = y
+        found.append((y, run.backward()[0]))
+    for y, dx in found[1:]:
+        np.testing.assert_array_equal(y, found[0][0])
+        np.testing.assert_allclose(dx, found[0][1], rtol=1e-6)
+
+
+def test_stochastic_in_test_is_the_weighted_mean():
+    text = "pooling_param { pool: STOCHASTIC kernel_size: 4 }"
+    run = build("Pooling", text, [(1, 1, 4, 4)], phase=Phase.TEST)
+    x = np.arange(16.0).reshape(1, 1, 4, 4)
+    run.bottom[0].data[...] = x
+    np.testing.assert_allclose(run.forward()[0], (x**2).sum() / x.sum(), rtol=1e-6)
+    assert run.layer.backward_reads_bottom
+    assert run.layer.state() == {}

@@ -91,6 +91,7 @@ def test_not_in_place(kind):
         ("axis: 0", (120,)),
         ("axis: 1 end_axis: 2", (2, 12, 5)),
         ("axis: -2", (2, 3, 20)),
+        ("axis: 2 end_axis: 1", (2, 3, 1, 4, 5)),
     ],
 )
 def test_flatten_joins_axes(text, top):
@@ -100,4 +101,13 @@ def test_flatten_joins_axes(text, top):
 
 def test_flatten_needs_axes_in_order():
     with pytest.raises(LayerError, match="end_axis"):
-        build("Flatten", "flatten_param { axis: 2 end_axis: 1 }", [(2, 3, 4)])
+        build("Flatten", "flatten_param { axis: 2 end_axis: 0 }", [(2, 3, 4)])
+
+
+def test_axes_are_copied_from_behind_those_replaced():
+    text = "reshape_param { axis: 0 num_axes: 1 shape { dim: 0 dim: 0 %s } }"
+    assert build("Reshape", text % "", [(2, 1, 4)]).top[0].shape == (2, 1, 1, 4)
+    text = "reshape_param { axis: 0 num_axes: 1 shape { dim: -1 dim: 0 } }"
+    assert build("Reshape", text, [(6, 3)]).top[0].shape == (2, 3, 3)
+    with pytest.raises(LayerError, match="do not divide"):
+        build("Reshape", text, [(4, 3)])

@@ -38,10 +38,20 @@ def test_a_single_top_is_shared():
         ("slice_point: 1", 3, "1 slice_point for 3 tops"),
         ("slice_point: 4 slice_point: 1", 3, "ascend"),
         ("slice_point: 0", 2, "ascend"),
-        ("slice_point: 6", 2, "exceeds"),
+        ("slice_point: 7", 2, "exceeds"),
+        ("slice_point: 5 slice_point: 6", 7, "for 7 tops"),
         ("axis: 1 slice_dim: 1", 2, "slice_dim"),
     ],
 )
 def test_bad_cuts_are_refused(text, tops, message):
     with pytest.raises(LayerError, match=message):
         cut(text, tops)
+
+
+def test_the_last_part_may_be_empty():
+    run = cut("slice_point: 2 slice_point: 6", 3)
+    assert [top.shape for top in run.top] == [(1, 2), (1, 4), (1, 0)]
+    run.bottom[0].data[...] = [range(6)]
+    assert [y.tolist() for y in run.forward()] == [[[0, 1]], [[2, 3, 4, 5]], [[]]]
+    with pytest.raises(LayerError, match="exceeds"):
+        cut("slice_point: 1 slice_point: 2", 3, (1, 2))

@@ -111,13 +111,28 @@ def test_shape_errors_name_layer_and_bottoms():
 def test_too_large_for_memory():
     shape = "shape { " + 6 * "dim: 900000 " + "}"
     text = layer("big", "Input", "", None, f"input_param {{ {shape} }}")
-    with pytest.raises(LayerError, match=r'layer "f" .*does not fit in memory'):
+    with pytest.raises(LayerError, match=r'layer "big" .*no machine addresses'):
         make_net(text + fc("f", "big"))
 
 
 def test_errors_come_from_the_first_layer_that_is_wrong():
     with pytest.raises(GraphError, match=r'layer "x"'):
         make_net(DATA + layer("x", "ReLU", "nix") + layer("y", "Nonsense", "nix"))
+
+
+def test_what_a_users_code_sees_is_c_ordered_and_reshaped_every_time():
+    mine = """python_param { module: "poseidon_caffe.caffe.example_layer"
+      layer: "ScaleLayer" }"""
+    text = DATA + conv("c", "data") + layer("p", "Python", "c", "p", mine)
+    net = make_net(text + conv("d", "p"))
+    stored = {name: blob.channels_last for name, blob in net.blobs.items()}
+    assert stored["c"] is stored["p"] is False
+    assert stored["d"] is True
+    calls = []
+    net.layers[2].reshape = lambda *blobs: calls.append(blobs)
+    net.forward()
+    net.forward()
+    assert len(calls) == 2
 
 
 # -- parameters that stand in the net ----------------------------------------

@@ -74,13 +74,27 @@ def test_inputs_without_shapes_are_dropped():
     ("fields", "said"),
     [
         ("input_dim: 1 input_dim: 2", "1 'input' need 4 'input_dim' .*not 2"),
-        ("input_shape { } input_shape { }", "1 'input' need 1 'input_shape', not 2"),
-        ("input_shape { } input_dim: 1", "both input_shape and the older input_dim"),
+        ('input: "b" input_shape { }', "2 'input' need 2 'input_shape', not 1"),
     ],
 )
-def test_contradictory_inputs(fields, said):
+def test_inputs_with_too_few_shapes(fields, said):
     with pytest.raises(ParseError, match=f"net.prototxt: {said}"):
         upgrade.parse_net(f'input: "a" {fields}', "net.prototxt")
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["input_shape { dim: 1 }", "input_dim: 5", "input_dim: [1, 2, 3, 4]"],
+)
+def test_shapes_win_over_dims_and_surplus_is_ignored(more):
+    """As in Caffe."""
+    net, _ = _upgraded('input: "a" input_shape { dim: 7 dim: 8 } ' + more)
+    assert [list(s.dim) for s in net.layer[0].input_param.shape] == [[7, 8]]
+
+
+def test_surplus_dims_are_ignored():
+    net, _ = _upgraded('input: "a" input_dim: [1, 2, 3, 4, 5]')
+    assert [list(s.dim) for s in net.layer[0].input_param.shape] == [[1, 2, 3, 4]]
 
 
 def test_batch_norm_statistics():

@@ -107,3 +107,13 @@ def test_both_formats():
         ParseError, match=r"f: .*'layer \{' \('a'\).*'layers \{' \('b'\)"
     ):
         upgrade_v1(net, "f")
+
+
+def test_data_layers_without_transformations_get_empty_messages():
+    """Caffe makes both for every data layer once any of them needs the upgrade."""
+    net = _net("layers { type: DATA data_param { scale: 2 } } layers { type: DATA }")
+    move_transforms(net)
+    assert net == _net(
+        "layers { type: DATA data_param { } transform_param { scale: 2 } } "
+        "layers { type: DATA data_param { } transform_param { } }"
+    )

@@ -120,7 +120,7 @@ def test_debug_info_keeps_every_blob():
         ('net: "x"', INPUT_NET, "names a train net in net_param and net; keep one"),
         ('train_net: "x"', INPUT_NET, "train_net and net_param"),
         ("test_iter: 1", INPUT_NET, "test_interval: 0 must be above 0"),
-        (TESTED + "test_iter: 0", INPUT_NET, "test_iter #0: 0 must be at least 1"),
+        (TESTED + "test_iter: -1", INPUT_NET, "test_iter #0: -1 must be at least 0"),
         (
             TESTED + 'test_iter: 1 test_net: "a" test_net: "b"',
             INPUT_NET,

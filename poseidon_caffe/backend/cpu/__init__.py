@@ -7,11 +7,20 @@ from collections.abc import Callable, Sequence
 from poseidon_caffe.backend.cpu.activation import CpuActivation
 from poseidon_caffe.backend.cpu.batch_norm import DnnlBatchNorm
 from poseidon_caffe.backend.cpu.blas import CpuBlas
+from poseidon_caffe.backend.cpu.columns import CpuColumns
 from poseidon_caffe.backend.cpu.conv import DnnlConv
 from poseidon_caffe.backend.cpu.dnnl import Dnnl, load
 from poseidon_caffe.backend.cpu.elementwise import CpuElementwise
+from poseidon_caffe.backend.cpu.functions import CpuFunctions
+from poseidon_caffe.backend.cpu.indexing import CpuIndexing
+from poseidon_caffe.backend.cpu.label_losses import CpuLabelLosses
+from poseidon_caffe.backend.cpu.loss import CpuLoss
 from poseidon_caffe.backend.cpu.lrn import DnnlLrn
+from poseidon_caffe.backend.cpu.moments import CpuMoments
 from poseidon_caffe.backend.cpu.pool import DnnlPool
+from poseidon_caffe.backend.cpu.random import CpuRandom
+from poseidon_caffe.backend.cpu.recurrent import CpuRecurrent
+from poseidon_caffe.backend.cpu.stochastic_pool import CpuStochasticPool
 from poseidon_caffe.backend.cpu.update import CpuUpdate
 from poseidon_caffe.backend.geometry import (
     BatchNormGeometry,
@@ -19,8 +28,7 @@ from poseidon_caffe.backend.geometry import (
     LrnGeometry,
     PoolGeometry,
 )
-from poseidon_caffe.backend.reference.loss import ReferenceLoss
-from poseidon_caffe.backend.reference.random import ReferenceRandom
+from poseidon_caffe.backend.protocols import PoolKernel
 from poseidon_caffe.backend.reference.workspace import Workspace
 from poseidon_caffe.backend.threads import ThreadPool
 
@@ -30,9 +38,15 @@ __all__ = ["CpuOps"]
 class CpuOps(
     CpuBlas,
     CpuActivation,
+    CpuFunctions,
+    CpuColumns,
     CpuElementwise,
-    ReferenceLoss,
-    ReferenceRandom,
+    CpuMoments,
+    CpuLoss,
+    CpuLabelLosses,
+    CpuIndexing,
+    CpuRandom,
+    CpuRecurrent,
     CpuUpdate,
 ):
     """Kernels on oneDNN with activations stored channels-last.
@@ -61,13 +75,15 @@ class CpuOps(
         """A convolution kernel for ``geometry``."""
         return DnnlConv(geometry, self.dnnl, self._workspace)
 
-    def pooling(self, geometry: PoolGeometry) -> DnnlPool:
+    def pooling(self, geometry: PoolGeometry) -> PoolKernel:
         """A pooling kernel for ``geometry``."""
+        if geometry.method == "stochastic":
+            return CpuStochasticPool(geometry, self._pool)
         return DnnlPool(geometry, self.dnnl)
 
     def lrn(self, geometry: LrnGeometry) -> DnnlLrn:
         """A local response normalisation kernel for ``geometry``."""
-        return DnnlLrn(geometry, self.dnnl)
+        return DnnlLrn(geometry, self.dnnl, self._pool)
 
     def batch_norm(self, geometry: BatchNormGeometry) -> DnnlBatchNorm:
         """A batch normalisation kernel for ``geometry``."""

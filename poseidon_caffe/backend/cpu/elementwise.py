@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from poseidon_caffe.backend.cpu.blocks import in_blocks
 from poseidon_caffe.backend.cpu.dnnl import Alg, Arg, Desc, Dnnl, Primitive, Prop
 from poseidon_caffe.backend.cpu.layout import alike, dense, describable, supported
+from poseidon_caffe.backend.cpu.sums import CpuSums
 from poseidon_caffe.backend.reference.batch_norm import same_memory
-from poseidon_caffe.backend.reference.elementwise import (
-    ReferenceElementwise,
-    slices_along,
-)
+from poseidon_caffe.backend.reference.elementwise import slices_along
+from poseidon_caffe.backend.threads import ThreadPool
 from poseidon_caffe.types import Array, Shape
 
 __all__ = ["CpuElementwise"]
@@ -21,10 +21,11 @@ _SMALL_COUNT = 4096
 _USE_STORED_SCALE_SHIFT = 1 | 2 | 4
 
 
-class CpuElementwise(ReferenceElementwise):
+class CpuElementwise(CpuSums):
     """`ElementwiseOps` with large copies, sums and affine maps on oneDNN."""
 
     dnnl: Dnnl
+    _pool: ThreadPool
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,6 +111,17 @@ class CpuElementwise(ReferenceElementwise):
             operands |= {Arg.SCALES | operand: one for operand in both}
         return Primitive(desc, operands)
 
+    def maximum(self, srcs: Sequence[Array], dst: Array, winner: Array | None) -> None:
+        """dst = elementwise max; winner (int32) gets the index of who gave it."""
+        outputs = (dst,) if winner is None else (dst, winner)
+        run = super().maximum
+
+        def one_block(*arrays: Array) -> None:
+            parts = arrays[: len(srcs)]
+            run(parts, arrays[len(srcs)], arrays[-1] if winner is not None else None)
+
+        in_blocks(self._pool, one_block, (*srcs, *outputs))
+
     def concat(self, srcs: Sequence[Array], axis: int, dst: Array) -> None:
         """Join along ``axis``; sources that already are the slices are skipped."""
         for piece, src in slices_along(dst, axis, srcs, [s.shape[axis] for s in srcs]):
@@ -134,18 +146,20 @@ class CpuElementwise(ReferenceElementwise):
     ) -> None:
         """y = x * scale + shift, broadcast from ``axis`` on; in place allowed."""
         per_channel = (
-            scale is not None
-            and axis == 1
-            and scale.ndim == 1
+            axis == 1
+            and (scale is None or scale.ndim == 1)
+            and (shift is None or shift.ndim == 1)
             and supported(x)
             and alike(x, y)
         )
-        if not per_channel or scale is None:
+        if not per_channel:
             super().scale_shift(x, axis, scale, shift, y)
             return
-        zeros, ones = self._constants(scale.size)
-        run = self._affine_for(x)
-        run(x, y, zeros, ones, scale, zeros if shift is None else shift)
+        zeros, ones = self._constants(x.shape[1])
+        factor = ones if scale is None else scale
+        self._affine_for(x)(
+            x, y, zeros, ones, factor, zeros if shift is None else shift
+        )
 
     def _constants(self, count: int) -> tuple[Array, Array]:
         if count not in self._zeros_ones:

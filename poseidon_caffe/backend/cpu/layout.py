@@ -10,7 +10,15 @@ import numpy as np
 from poseidon_caffe.backend.blob import empty_array
 from poseidon_caffe.types import Array, Shape
 
-__all__ = ["alike", "dense", "describable", "empty_laid", "order_of", "supported"]
+__all__ = [
+    "alike",
+    "dense",
+    "describable",
+    "empty_laid",
+    "flat_together",
+    "order_of",
+    "supported",
+]
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -59,6 +67,26 @@ def _same_order(a: Array, b: Array) -> bool:
     return all(
         s == t or n == 1 for n, s, t in zip(a.shape, a.strides, b.strides, strict=True)
     )
+
+
+def flat_together(*arrays: Array) -> list[Array] | None:
+    """Flat views in one order of elements, or None unless all lie alike.
+
+    The arrays have one shape; their dtypes may differ (a mask of bytes beside
+    float32), their memory has no gaps.
+    """
+    first = arrays[0]
+    if all(a.flags.c_contiguous for a in arrays):
+        return [a.reshape(-1) for a in arrays]
+    if not _is_dense(first.shape, first.strides, first.itemsize):
+        return None
+    for other in arrays[1:]:
+        for n, s, t in zip(first.shape, first.strides, other.strides, strict=True):
+            if n > 1 and s * other.itemsize != t * first.itemsize:
+                return None
+    steps = [s if n > 1 else 0 for n, s in zip(first.shape, first.strides, strict=True)]
+    order = sorted(range(first.ndim), key=lambda i: -steps[i])
+    return [a.transpose(order).reshape(-1) for a in arrays]
 
 
 def order_of(array: Array) -> Shape:

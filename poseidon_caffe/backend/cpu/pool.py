@@ -16,6 +16,9 @@ from poseidon_caffe.types import Array, Shape
 
 __all__ = ["DnnlPool"]
 
+_BYTE = 256
+_LOWEST = np.finfo(np.float32).min
+
 
 @dataclass
 class _Plan:
@@ -35,11 +38,16 @@ def _edge_factor(size: int, out: int, kernel: int, stride: int, pad: int) -> flo
     image, which only the last window can overstep.
     """
     inside = min(kernel, size + pad - ((out - 1) * stride - pad))
-    return kernel / inside
+    # A window outside the image is left to the reference (`_possible`).
+    return kernel / inside if inside > 0 else 1.0
 
 
 class DnnlPool:
-    """`PoolKernel` on oneDNN; masks and stochastic pooling go to the reference."""
+    """`PoolKernel` on oneDNN; what it cannot take goes to the reference.
+
+    A mask of winners is read off the workspace in which oneDNN keeps each winner's
+    place in its window.
+    """
 
     def __init__(self, geometry: PoolGeometry, dnnl: Dnnl) -> None:
         self.geometry = g = geometry
@@ -56,14 +64,15 @@ class DnnlPool:
             _edge_factor(*axis) if g.method == "ave" else 1.0 for axis in axes
         )
         self._scaled: Array | None = None
+        self._mask: Array | None = None
 
-    def _possible(self, x: Array, y: Array, mask: Array | None) -> bool:
+    def _possible(self, x: Array, y: Array) -> bool:
         g = self.geometry
         fits = all(
             0 <= p < k and abs(r) < k
             for p, r, k in zip(g.pad, self._pad_right, g.kernel, strict=True)
         )
-        return mask is None and fits and g.method != "stochastic" and supported(x, y)
+        return fits and supported(x, y)
 
     def _make(self, x: Array, y: Array) -> _Plan:
         g, dnnl = self.geometry, self._dnnl
@@ -102,7 +111,10 @@ class DnnlPool:
         self, x: Array, y: Array, mask: Array | None = None, rng: Any = None
     ) -> None:
         """y = pooled x; see `PoolKernel.forward`."""
-        self._used_reference = not self._possible(x, y, mask)
+        self._mask = None
+        self._used_reference = not self._possible(x, y) or (
+            mask is not None and not self._readable(y)
+        )
         if self._used_reference:
             self._reference.forward(x, y, mask, rng)
             return
@@ -112,14 +124,60 @@ class DnnlPool:
             self._scale_edges(y)
         else:
             plan.forward(x, y, plan.workspace)
+            if mask is not None and plan.workspace.size != y.size:
+                # Not the bytes in the order of y that `_read_mask` knows.
+                self._used_reference = True
+                self._reference.forward(x, y, mask)
+            elif mask is not None:
+                places, everywhere = self._read_mask(plan.workspace, y)
+                np.copyto(mask, places)
+                # oneDNN would give the gradients of nobody's windows to somebody.
+                self._mask = places if everywhere else None
+
+    def _readable(self, y: Array) -> bool:
+        """Whether the workspace has a byte for each element of ``y``, in its order."""
+        g = self.geometry
+        inside = all(
+            (n - 1) * s - p < x
+            for n, s, p, x in zip(
+                g.y_shape[2:], g.stride, g.pad, g.x_shape[2:], strict=True
+            )
+        )
+        last = y.strides[1] == y.itemsize and g.kernel[0] * g.kernel[1] < _BYTE
+        return inside and last and g.method == "max"
+
+    def _read_mask(self, workspace: Array, y: Array) -> tuple[Array, bool]:
+        """Winners' places in their planes, and whether every window has a winner.
+
+        ``y`` is channels-last.
+        """
+        g, width = self.geometry, self.geometry.x_shape[3]
+        n, c, h, w = g.y_shape
+        codes = workspace[: y.size].reshape(n, h, w, c)
+        taps = np.arange(g.kernel[0] * g.kernel[1])
+        offsets = taps // g.kernel[1] * width + taps % g.kernel[1]
+        rows, cols = (np.arange(g.y_shape[i + 2]) * g.stride[i] - g.pad[i]
+                      for i in range(2))  # fmt: skip
+        first = (rows[:, None] * width + cols).astype(np.float32)
+        places = np.take(offsets.astype(np.float32), codes)
+        places += first[:, :, None]
+        # Nothing beats what the search starts from, so nobody won there.
+        nobody = np.moveaxis(y, 1, 3) == _LOWEST
+        places[nobody] = -1
+        return np.moveaxis(places, 3, 1), not nobody.any()
 
     def backward(self, dy: Array, dx: Array, mask: Array | None = None) -> None:
         """dx = gradient by what the last forward chose."""
         if self._used_reference or self._last is None:
             self._reference.backward(dy, dx, mask)
+        elif mask is not None and (
+            self._mask is None or not np.array_equal(mask, self._mask)
+        ):
+            # Somebody wrote there, or the workspace does not say the same.
+            self._reference.backward(dy, dx, mask)
         elif self._last.workspace is not None:
             self._backward_max(self._last, self._last.workspace, dy, dx)
-        elif self._possible(dx, dy, mask):
+        elif self._possible(dx, dy):
             self._backward_average(dy, dx)
         else:
             self._reference.backward(dy, dx, mask)

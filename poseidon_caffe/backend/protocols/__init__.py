@@ -13,29 +13,42 @@ from __future__ import annotations
 
 from poseidon_caffe.backend.protocols.activation import ActivationOps
 from poseidon_caffe.backend.protocols.blas import BlasOps
+from poseidon_caffe.backend.protocols.columns import ColumnOps
 from poseidon_caffe.backend.protocols.elementwise import ElementwiseOps
+from poseidon_caffe.backend.protocols.functions import FunctionOps
+from poseidon_caffe.backend.protocols.indexing import IndexingOps
 from poseidon_caffe.backend.protocols.kernels import (
     BatchNormKernel,
     ConvKernel,
     LrnKernel,
     PoolKernel,
 )
+from poseidon_caffe.backend.protocols.label_losses import LabelLossOps
 from poseidon_caffe.backend.protocols.loss import LossOps
+from poseidon_caffe.backend.protocols.moments import MomentOps
 from poseidon_caffe.backend.protocols.ops import Ops
 from poseidon_caffe.backend.protocols.random import RandomOps
+from poseidon_caffe.backend.protocols.recurrent import RecurrentOps, SequenceKernel
 from poseidon_caffe.backend.protocols.update import UpdateOps, UpdateSegment
 
 __all__ = [
     "ActivationOps",
     "BatchNormKernel",
     "BlasOps",
+    "ColumnOps",
     "ConvKernel",
     "ElementwiseOps",
+    "FunctionOps",
+    "IndexingOps",
+    "LabelLossOps",
     "LossOps",
     "LrnKernel",
+    "MomentOps",
     "Ops",
     "PoolKernel",
     "RandomOps",
+    "RecurrentOps",
+    "SequenceKernel",
     "UpdateOps",
     "UpdateSegment",
 ]

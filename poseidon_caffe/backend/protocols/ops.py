@@ -13,22 +13,40 @@ from poseidon_caffe.backend.geometry import (
 )
 from poseidon_caffe.backend.protocols.activation import ActivationOps
 from poseidon_caffe.backend.protocols.blas import BlasOps
+from poseidon_caffe.backend.protocols.columns import ColumnOps
 from poseidon_caffe.backend.protocols.elementwise import ElementwiseOps
+from poseidon_caffe.backend.protocols.functions import FunctionOps
+from poseidon_caffe.backend.protocols.indexing import IndexingOps
 from poseidon_caffe.backend.protocols.kernels import (
     BatchNormKernel,
     ConvKernel,
     LrnKernel,
     PoolKernel,
 )
+from poseidon_caffe.backend.protocols.label_losses import LabelLossOps
 from poseidon_caffe.backend.protocols.loss import LossOps
+from poseidon_caffe.backend.protocols.moments import MomentOps
 from poseidon_caffe.backend.protocols.random import RandomOps
+from poseidon_caffe.backend.protocols.recurrent import RecurrentOps
 from poseidon_caffe.backend.protocols.update import UpdateOps
 
 __all__ = ["Ops"]
 
 
 class Ops(
-    BlasOps, ActivationOps, ElementwiseOps, LossOps, RandomOps, UpdateOps, Protocol
+    BlasOps,
+    ActivationOps,
+    FunctionOps,
+    ElementwiseOps,
+    ColumnOps,
+    MomentOps,
+    LossOps,
+    LabelLossOps,
+    IndexingOps,
+    RandomOps,
+    RecurrentOps,
+    UpdateOps,
+    Protocol,
 ):
     """Everything a layer may ask of a backend.
 

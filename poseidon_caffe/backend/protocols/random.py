@@ -10,7 +10,17 @@ __all__ = ["RandomOps"]
 
 
 class RandomOps(Protocol):
-    """Random fills by explicit generators."""
+    """Random fills by explicit generators.
+
+    Numbers depend on the generator and the shape alone: not on threads nor on the
+    memory's layout, and both CPU backends draw the same.
+    """
 
     def bernoulli(self, rng: Any, probability: float, out: Array) -> None:
         """Fill uint8 ``out`` with ones of the given probability."""
+
+    def uniform(self, rng: Any, low: float, high: float, out: Array) -> None:
+        """Fill ``out`` evenly from [low, high), in float32 steps for any dtype."""
+
+    def normal(self, rng: Any, mean: float, std: float, out: Array) -> None:
+        """Fill ``out`` with normal numbers, float32 ones for any dtype."""

@@ -8,12 +8,18 @@ from __future__ import annotations
 from poseidon_caffe.backend.reference.activation import ReferenceActivation
 from poseidon_caffe.backend.reference.batch_norm import ReferenceBatchNormalisation
 from poseidon_caffe.backend.reference.blas import ReferenceBlas
+from poseidon_caffe.backend.reference.columns import ReferenceColumns
 from poseidon_caffe.backend.reference.conv import ReferenceConvolution
 from poseidon_caffe.backend.reference.elementwise import ReferenceElementwise
+from poseidon_caffe.backend.reference.functions import ReferenceFunctions
+from poseidon_caffe.backend.reference.indexing import ReferenceIndexing
+from poseidon_caffe.backend.reference.label_losses import ReferenceLabelLosses
 from poseidon_caffe.backend.reference.loss import ReferenceLoss
 from poseidon_caffe.backend.reference.lrn import ReferenceNormalisation
+from poseidon_caffe.backend.reference.moments import ReferenceMoments
 from poseidon_caffe.backend.reference.pool import ReferencePooling
 from poseidon_caffe.backend.reference.random import ReferenceRandom
+from poseidon_caffe.backend.reference.recurrent import ReferenceRecurrent
 from poseidon_caffe.backend.reference.update import ReferenceUpdate
 from poseidon_caffe.backend.reference.workspace import Workspace
 
@@ -27,9 +33,15 @@ class ReferenceOps(
     ReferenceNormalisation,
     ReferenceBatchNormalisation,
     ReferenceActivation,
+    ReferenceFunctions,
     ReferenceElementwise,
+    ReferenceColumns,
+    ReferenceMoments,
     ReferenceLoss,
+    ReferenceLabelLosses,
+    ReferenceIndexing,
     ReferenceRandom,
+    ReferenceRecurrent,
     ReferenceUpdate,
 ):
     """Every kernel in NumPy.

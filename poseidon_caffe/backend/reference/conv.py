@@ -56,7 +56,7 @@ class ReferenceConv:
         for image, top in zip(x, y, strict=True):
             columns = self._columns(image)
             if top.flags.c_contiguous:
-                out = top.reshape(self._group, -1, self._places)
+                out = top.reshape(self._group, len(top) // self._group, self._places)
                 np.matmul(weights, columns, out=out)
             else:
                 top[...] = np.matmul(weights, columns).reshape(top.shape)
@@ -102,7 +102,8 @@ class ReferenceConv:
     # -- columns -----------------------------------------------------------------
     def _matrix(self, top: Array) -> Array:
         """One image's top as (group, channels / group, places)."""
-        return blas_ready(top.reshape(self._group, -1, self._places))
+        each = top.shape[0] // self._group
+        return blas_ready(top.reshape(self._group, each, self._places))
 
     def _padded_shape(self) -> Shape:
         g = self.geometry

@@ -1,4 +1,4 @@
-"""Max, average and stochastic pooling with Caffe's windows."""
+"""Max and average pooling with Caffe's windows."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 
 from poseidon_caffe.backend.geometry import PoolGeometry
+from poseidon_caffe.backend.protocols.kernels import PoolKernel
+from poseidon_caffe.backend.reference.stochastic_pool import ReferenceStochasticPool
 from poseidon_caffe.backend.reference.windows import Windows
 from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Array
 
 __all__ = ["ReferencePool", "ReferencePooling"]
 
-# What Caffe starts its search for a maximum and its stochastic sum from.
+# What Caffe starts its search for a maximum from.
 _LOWEST = float(np.finfo(np.float32).min)
-_TINY = float(np.finfo(np.float32).tiny)
 
 
 class ReferencePool:
     """`PoolKernel` for one geometry; arrays may have any strides."""
 
     def __init__(self, geometry: PoolGeometry) -> None:
-        if geometry.method not in {"max", "ave", "stochastic"}:
+        if geometry.method not in {"max", "ave"}:
             msg = f'pooling method "{geometry.method}" is none of max, ave, stochastic'
             raise BackendError(msg)
         self.geometry = geometry
@@ -37,7 +38,6 @@ class ReferencePool:
             for i in range(2)
         )
         self._winners: Array | None = None
-        self._expected: tuple[Array, Array, Array] | None = None
 
     def forward(
         self, x: Array, y: Array, mask: Array | None = None, rng: Any = None
@@ -46,24 +46,14 @@ class ReferencePool:
         if self.geometry.method == "ave":
             self._average(x, y)
             return
-        if self.geometry.method == "max":
-            self._winners = self._maximum(x, y)
-        elif rng is None:
-            self._expect(x, y)
-        else:
-            self._winners = self._sample(x, y, rng)
-            self._expected = None
-        if mask is not None and self._winners is not None:
+        self._winners = self._maximum(x, y)
+        if mask is not None:
             mask[...] = self._winners
 
     def backward(self, dy: Array, dx: Array, mask: Array | None = None) -> None:
         """dx = gradient by what the last forward chose (or by ``mask``)."""
         if self.geometry.method == "ave":
             dx[...] = self._spread(dy / self._divisor(dy.dtype))
-        elif self._expected is not None:
-            x, y, total = self._expected
-            share = dy / total
-            dx[...] = 2 * x * self._spread(share) - self._spread(share * y)
         else:
             self._give_winners(dy, dx, self._winners if mask is None else mask)
 
@@ -151,43 +141,12 @@ class ReferencePool:
     def _average(self, x: Array, y: Array) -> None:
         np.divide(self._sum(x), self._divisor(x.dtype), out=y)
 
-    # -- stochastic ----------------------------------------------------------------
-    def _expect(self, x: Array, y: Array) -> None:
-        """TEST: the mean weighted by the values themselves."""
-        total = self._sum(x) + np.asarray(_TINY, x.dtype)
-        np.divide(self._sum(x * x), total, out=y)
-        self._winners = None
-        self._expected = (x, y, total)
-
-    def _sample(self, x: Array, y: Array, rng: Any) -> Array:
-        """TRAIN: one element of each window, as probable as it is large."""
-        g = self.geometry
-        threshold = self._sum(x) * rng.random(g.y_shape, dtype=np.float32)
-        total = np.zeros(g.y_shape, x.dtype)
-        winners = np.full(g.y_shape, -1, np.int32)
-        y[...] = 0
-        for _, rows, lines in self._rows.taps():
-            for _, cols, elements in self._cols.taps():
-                values = x[:, :, lines, elements]
-                here = total[:, :, rows, cols]
-                here += values
-                # The first non-zero element that carries the sum to the threshold.
-                wins = here >= threshold[:, :, rows, cols]
-                wins &= (winners[:, :, rows, cols] < 0) & (values > 0)
-                where = np.arange(g.x_shape[2])[lines, None] * g.x_shape[3]
-                place = where + np.arange(g.x_shape[3])[elements]
-                np.copyto(y[:, :, rows, cols], values, where=wins)
-                np.copyto(
-                    winners[:, :, rows, cols],
-                    place.astype(np.int32),
-                    where=wins,
-                )
-        return winners
-
 
 class ReferencePooling:
     """Makes pooling kernels."""
 
-    def pooling(self, geometry: PoolGeometry) -> ReferencePool:
+    def pooling(self, geometry: PoolGeometry) -> PoolKernel:
         """A pooling kernel for ``geometry``."""
+        if geometry.method == "stochastic":
+            return ReferenceStochasticPool(geometry)
         return ReferencePool(geometry)

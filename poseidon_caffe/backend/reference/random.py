@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,84 @@ from poseidon_caffe.types import Array
 
 __all__ = ["ReferenceRandom"]
 
+_PIECE_COUNT = 1 << 16
+
 
 class ReferenceRandom:
-    """`RandomOps` by numpy.random."""
+    """`RandomOps` by numpy.random.
+
+    A large array is drawn in pieces along its first axis, each with a generator of
+    its own, seeded from the given one: so the pieces may be drawn by any thread.
+    Within a piece numbers come in C order.
+    """
 
     def bernoulli(self, rng: Any, probability: float, out: Array) -> None:
-        """Fill uint8 ``out`` with ones of the given probability.
+        """Fill uint8 ``out`` with ones of the given probability."""
 
-        Drawn in C order of the shape, so the same generator gives the same
-        mask whatever the memory layout.
-        """
-        np.less(rng.random(out.shape, dtype=np.float32), probability, out=out)
+        def draw(generator: np.random.Generator, piece: Array) -> None:
+            numbers = generator.random(piece.shape, dtype=np.float32)
+            np.less(numbers, probability, out=piece)
+
+        self._in_pieces(rng, draw, out)
+
+    def uniform(self, rng: Any, low: float, high: float, out: Array) -> None:
+        """Fill ``out`` evenly from [low, high)."""
+
+        def draw(generator: np.random.Generator, piece: Array) -> None:
+            values = _room(piece)
+            generator.random(dtype=np.float32, out=values)
+            _affine(values, high - low, low, piece)
+
+        self._in_pieces(rng, draw, out)
+
+    def normal(self, rng: Any, mean: float, std: float, out: Array) -> None:
+        """Fill ``out`` with normal numbers."""
+
+        def draw(generator: np.random.Generator, piece: Array) -> None:
+            values = _room(piece)
+            generator.standard_normal(dtype=np.float32, out=values)
+            _affine(values, std, mean, piece)
+
+        self._in_pieces(rng, draw, out)
+
+    def _run_pieces(self, work: Sequence[Callable[[], None]]) -> None:
+        """Draw all pieces, in any order."""
+        for piece in work:
+            piece()
+
+    def _in_pieces(
+        self,
+        rng: np.random.Generator,
+        draw: Callable[[np.random.Generator, Array], None],
+        out: Array,
+    ) -> None:
+        rows = max(1, _PIECE_COUNT // max(out[:1].size, 1)) if out.ndim else 1
+        if not out.ndim or out.shape[0] <= rows:
+            draw(rng, out)
+            return
+        key = rng.integers(1 << 63, size=2).tolist()
+
+        def one(index: int) -> None:
+            seed = np.random.SeedSequence((*key, index))
+            generator = np.random.Generator(np.random.SFC64(seed))
+            draw(generator, out[index * rows : (index + 1) * rows])
+
+        count = -(-out.shape[0] // rows)
+        self._run_pieces([partial(one, index) for index in range(count)])
+
+
+def _room(piece: Array) -> Array:
+    """``piece`` itself if float32 numbers can be drawn into it, else a buffer."""
+    if piece.dtype == np.float32 and piece.flags.c_contiguous:
+        return piece
+    return np.empty(piece.shape, np.float32)
+
+
+def _affine(values: Array, scale: float, shift: float, out: Array) -> None:
+    """out = scale values + shift, in float32."""
+    if scale != 1.0:
+        values *= np.float32(scale)
+    if shift != 0.0:
+        values += np.float32(shift)
+    if values is not out:
+        out[...] = values

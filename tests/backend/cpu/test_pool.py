@@ -181,3 +181,30 @@ def test_a_mask_given_in_one_call_only(ops):
     picked = np.take_along_axis(flat, mask.reshape(*x.shape[:2], -1).astype(int), 2)
     assert_near(picked.reshape(y.shape), y)
     assert_near(computed(kernel, stored(x), stored(dy))[1], expected(g, x, dy)[1])
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_mask_and_gradient_by_it(ops, slow, rng, name, channels_last):
+    """With ties, and with planes whose windows nobody wins."""
+    g = geometry(name, "max")
+    x = rng.integers(0, 3, g.x_shape).astype(float)
+    x[0, -1] = -np.inf
+    dy = rng.standard_normal(g.y_shape)
+    y, mask = (unset(g.y_shape, channels_last=channels_last) for _ in range(2))
+    dx = unset(g.x_shape, channels_last=channels_last)
+    kernel, other = ops.pooling(g), slow.pooling(g)
+    kernel.forward(stored(x, channels_last=channels_last), y, mask)
+    kernel.backward(stored(dy, channels_last=channels_last), dx, mask)
+    want, places, back = np.empty(g.y_shape), np.empty(g.y_shape), np.empty(g.x_shape)
+    other.forward(x, want, places)
+    other.backward(dy, back, places)
+    np.testing.assert_array_equal(mask, places)
+    assert_near(y[:, :-1], want[:, :-1])
+    assert (y[0, -1] == np.finfo(np.float32).min).all()
+    assert_near(dx, back)
+    # The gradient follows what a user writes into the mask.
+    mask[...] = places[...] = np.maximum(places[..., ::-1], 0)
+    kernel.backward(stored(dy, channels_last=channels_last), dx, mask)
+    other.backward(dy, back, places)
+    assert_near(dx, back)

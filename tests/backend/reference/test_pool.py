@@ -7,7 +7,6 @@ from poseidon_caffe.backend.geometry import PoolGeometry
 from poseidon_caffe.backend.reference import ReferenceOps
 from poseidon_caffe.errors import BackendError
 from tests.backend.conftest import caffe_close
-from tests.gradcheck import numeric_gradient
 
 # x_shape, output (H, W), kernel, stride, pad
 CASES = {
@@ -166,52 +165,6 @@ def test_nan_never_wins():
     assert y.ravel().tolist() == [3, np.finfo(np.float32).min]
     assert mask.ravel().tolist() == [5, -1]
     assert dx.ravel().tolist() == [0, 0, 0, 0, 0, 1, 0, 0]
-
-
-def test_stochastic_expectation(kit, rng):
-    g = geometry_of("pad", "stochastic")
-    x, dy = rng.random(g.x_shape) + 0.1, rng.standard_normal(g.y_shape)
-
-    def forward(values):
-        y = np.empty(g.y_shape)
-        for (oh, ow), rows, cols, _ in windows(g):
-            part = values[:, :, rows, cols]
-            y[:, :, oh, ow] = (part**2).sum((2, 3)) / part.sum((2, 3))
-        return y
-
-    y, dx = kit.empty(g.y_shape), kit.empty(g.x_shape)
-    kernel = kit.ops.pooling(g)
-    kernel.forward(kit.array(x), y)
-    kernel.backward(kit.array(dy), dx)
-    kit.assert_close(y, forward(x))
-    small = slice(0, 1), slice(0, 1)
-    want = numeric_gradient(
-        lambda part: float(
-            (forward(np.broadcast_to(part, g.x_shape)) * dy)[small].sum()
-        ),
-        x[small],
-    )
-    np.testing.assert_allclose(dx[small], want, rtol=1e-4, atol=1e-5)
-
-
-def test_stochastic_samples_by_value(kit, rng):
-    g = PoolGeometry(
-        (64, 16, 4, 4), (64, 16, 2, 2), (2, 2), (2, 2), (0, 0), "stochastic"
-    )
-    x = np.zeros(g.x_shape)
-    x[..., ::2, ::2], x[..., 1::2, 1::2] = 1, 3
-    y, dx = kit.empty(g.y_shape), kit.empty(g.x_shape)
-    kernel = kit.ops.pooling(g)
-    kernel.forward(kit.array(x), y, rng=rng)
-    assert set(np.unique(y)) == {1, 3}
-    assert 0.7 < (y == 3).mean() < 0.8
-    kernel.backward(kit.array(y), dx)
-    np.testing.assert_array_equal(dx[..., 1::2, 1::2], np.where(y == 3, 3, 0))
-    np.testing.assert_array_equal(dx[..., ::2, ::2], np.where(y == 1, 1, 0))
-    again = kit.empty(g.y_shape)
-    kernel.forward(kit.array(x), again, rng=np.random.default_rng(7))
-    kernel.forward(kit.array(x), y, rng=np.random.default_rng(7))
-    np.testing.assert_array_equal(y, again)
 
 
 def test_unknown_method_and_backward_alone_are_refused():

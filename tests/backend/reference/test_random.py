@@ -3,6 +3,39 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poseidon_caffe.backend.reference import ReferenceOps
+
+DRAWS = {
+    "bernoulli": lambda ops, rng, out: ops.bernoulli(rng, 0.3, out),
+    "uniform": lambda ops, rng, out: ops.uniform(rng, -1.0, 3.0, out),
+    "normal": lambda ops, rng, out: ops.normal(rng, 2.0, 0.5, out),
+}
+SHAPES = [(3, 4), (), (0, 3), (200_000,), (40, 5000), (2, 3, 200, 200), (1, 90_000)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", DRAWS)
+def test_all_backends_and_layouts_draw_the_same(kit, name, shape):
+    want = np.zeros(shape, np.uint8 if name == "bernoulli" else np.float32)
+    DRAWS[name](ReferenceOps(), np.random.default_rng(3), want)
+    out = kit.array(np.zeros(shape))
+    if name == "bernoulli":
+        out = out.astype(np.uint8, order="K")
+    DRAWS[name](kit.ops, np.random.default_rng(3), out)
+    np.testing.assert_array_equal(out, want)
+
+
+def test_pieces_of_a_large_array_are_independent(kit):
+    out = kit.param(np.zeros((8, 100_000)))
+    kit.ops.normal(np.random.default_rng(3), 2.0, 0.5, out)
+    assert out.mean() == pytest.approx(2, abs=0.005)
+    assert out.std() == pytest.approx(0.5, abs=0.005)
+    assert abs(np.corrcoef(out) - np.eye(8)).max() < 0.02
+    kit.ops.uniform(np.random.default_rng(3), -1.0, 3.0, out)
+    assert -1 <= out.min() < -0.99
+    assert 2.99 < out.max() <= 3
+    assert out.mean() == pytest.approx(1, abs=0.01)
+
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 0.5, 0.9, 1.0])
 def test_share_of_ones(kit, probability):

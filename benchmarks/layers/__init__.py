@@ -1,0 +1,1 @@
+"""The speed of every layer type on shapes that nets have."""

@@ -1,0 +1,29 @@
+"""``poseidon upgrade_net_proto_text``: an old net's prototxt in today's format."""
+
+from __future__ import annotations
+
+from poseidon_caffe.cli.flags import Arguments, Command
+from poseidon_caffe.cli.upgrading import WORDS, upgrade
+from poseidon_caffe.report.glog import Glog
+
+__all__ = ["COMMAND", "run"]
+
+
+def run(args: Arguments, log: Glog) -> int:
+    """Upgrade; 0 when the new file is in its place."""
+    from poseidon_caffe.schema.rewrite import rewrite_net_text
+
+    return upgrade(rewrite_net_text, "NetParameter text", args, log)
+
+
+COMMAND = Command(
+    name="upgrade_net_proto_text",
+    summary="bring an old net's prototxt to today's format",
+    run=run,
+    positionals=WORDS,
+    description=(
+        "Comments are not kept, and fields stand in the order of their numbers. "
+        "A file that is current already is written all the same."
+    ),
+    examples=("poseidon upgrade_net_proto_text old.prototxt new.prototxt",),
+)
