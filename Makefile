@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -e -u -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install train test test-slow lint bench docs clean FORCE
+.PHONY: help install train test test-slow lint bench bench-layers docs clean FORCE
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,6 +32,7 @@ help:
 	@echo "make test-slow   the long trials                  (PYTEST_ARGS=...)"
 	@echo "make lint        style, types and import directions"
 	@echo "make bench       speed beside PyTorch             (BENCH_ARGS=...)"
+	@echo "make bench-layers  every layer type beside PyTorch  (BENCH_ARGS=...)"
 	@echo "make docs        write docs/layers/ anew from the docstrings"
 	@echo "make clean       remove .venv and all that was built"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter (3.11 or newer)"
@@ -62,6 +63,9 @@ lint: install
 
 bench: install $(BENCH)/.installed
 	PYTHONPATH="$(BENCH)" $(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+bench-layers: install $(BENCH)/.installed
+	PYTHONPATH="$(BENCH)" $(BIN)/python benchmarks/layers/run.py $(BENCH_ARGS)
 
 $(BENCH)/.installed:
 	$(BIN)/python -m pip install --quiet --target "$(BENCH)" "$(TORCH)"

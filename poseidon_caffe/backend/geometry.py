@@ -13,6 +13,7 @@ __all__ = [
     "LrnGeometry",
     "PoolGeometry",
     "conv_output",
+    "window_spans",
 ]
 
 
@@ -24,6 +25,16 @@ def conv_output(size: int, kernel: int, stride: int, pad: int, dilation: int) ->
     room = size + 2 * pad - (dilation * (kernel - 1) + 1)
     steps = room // stride if room >= 0 else -(-room // stride)
     return steps + 1
+
+
+def window_spans(
+    counts: Shape, kernel: Shape, stride: Shape, dilation: Shape
+) -> Shape:
+    """From the first place of the first window to the last of the last, per axis."""
+    return tuple(
+        (count - 1) * s + d * (k - 1) + 1
+        for count, k, s, d in zip(counts, kernel, stride, dilation, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,15 @@ class ColumnGeometry:
             sizes, self.kernel, self.stride, self.pad, self.dilation, strict=True
         )
         return tuple(conv_output(*axis) for axis in axes)
+
+    def overhangs(self, sizes: Shape) -> bool:
+        """Whether a window has places that are not on the image."""
+        spans = window_spans(
+            self.spatial(sizes), self.kernel, self.stride, self.dilation
+        )
+        return any(self.pad) or any(
+            span > size for span, size in zip(spans, sizes, strict=True)
+        )
 
 
 @dataclass(frozen=True)

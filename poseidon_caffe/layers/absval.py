@@ -22,6 +22,8 @@ class AbsVal(NeuronLayer):
     Caffe parity: exact; the gradient at 0 is 0.
     """
 
+    backward_reads_top = False
+
     allows_in_place = False
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

@@ -62,6 +62,9 @@ class Bias(Layer):
     Caffe parity: exact.
     """
 
+    backward_reads_bottom = False
+    backward_reads_top = False
+
     min_bottom = 1
     max_bottom = 2
     num_top = 1

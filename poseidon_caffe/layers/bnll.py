@@ -22,6 +22,8 @@ class BNLL(NeuronLayer):
     right.
     """
 
+    backward_reads_top = False
+
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Without overflow; in place keeps a copy of the input."""
         self.saved.save(bottom[0], top[0])

@@ -22,6 +22,8 @@ class Clip(NeuronLayer):
     values too, here they are 0.
     """
 
+    backward_reads_top = False
+
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Clip; in place keeps a copy of the input."""
         self.saved.save(bottom[0], top[0])

@@ -24,6 +24,9 @@ class EuclideanLoss(LossLayer):
     Caffe parity: exact.
     """
 
+    backward_reads_bottom = False
+    backward_reads_top = False
+
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
         self._difference: Blob | None = None

@@ -33,6 +33,8 @@ class Exp(NeuronLayer):
     Caffe parity: exact.
     """
 
+    backward_reads_bottom = False
+
     def _factors(self) -> tuple[float, float]:
         """(inner, outer) of y = outer * exp(inner * x)."""
         p = self.param.exp_param
@@ -77,6 +79,8 @@ class Log(NeuronLayer):
     Caffe parity: exact out of place; in place Caffe's gradient is wrong, here it is
     right.
     """
+
+    backward_reads_top = False
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Check the base."""

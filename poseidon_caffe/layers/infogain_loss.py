@@ -50,8 +50,6 @@ class InfogainLoss(LossLayer):
     range are an error.
     """
 
-    backward_reads_top = False
-
     num_bottom = None
     min_bottom = 2
     max_bottom = 3
@@ -66,6 +64,8 @@ class InfogainLoss(LossLayer):
         self._places = Predictions(1, 0, 0, 0, ())
         self._stored: Array | None = None
         self._prob: Blob | None = None
+        # A second top shares the memory of what backward reads.
+        self.backward_reads_top = len(param.top) > 1
         self._valid = 0
         self._second_top = Alias(self.ops)
 

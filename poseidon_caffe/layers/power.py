@@ -22,6 +22,8 @@ class Power(NeuronLayer):
     powers 0 and 1, here it is for all.
     """
 
+    backward_reads_top = False
+
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Raise; in place keeps a copy of the input."""
         p = self.param.power_param

@@ -26,6 +26,8 @@ class PReLU(NeuronLayer):
     Caffe parity: exact.
     """
 
+    backward_reads_top = False
+
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make the slopes."""
         p = self.param.prelu_param

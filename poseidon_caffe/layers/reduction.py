@@ -28,6 +28,8 @@ class Reduction(Layer):
     Caffe parity: exact.
     """
 
+    backward_reads_top = False
+
     num_bottom = 1
     num_top = 1
 

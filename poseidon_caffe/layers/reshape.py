@@ -23,6 +23,9 @@ class ShapeLayer(Layer):
     numbers are copied.
     """
 
+    backward_reads_bottom = False
+    backward_reads_top = False
+
     num_bottom = 1
     num_top = 1
 

@@ -21,6 +21,8 @@ class Sigmoid(NeuronLayer):
     Caffe parity: exact.
     """
 
+    backward_reads_bottom = False
+
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Squash to (0, 1)."""
         self.ops.sigmoid(bottom[0].data, top[0].data)
@@ -49,6 +51,8 @@ class TanH(NeuronLayer):
 
     Caffe parity: exact.
     """
+
+    backward_reads_bottom = False
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Squash to (-1, 1)."""

@@ -21,6 +21,9 @@ class Tile(Layer):
     Caffe parity: exact.
     """
 
+    backward_reads_bottom = False
+    backward_reads_top = False
+
     num_bottom = 1
     num_top = 1
 

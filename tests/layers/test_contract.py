@@ -189,6 +189,29 @@ def test_cpu_agrees_with_the_reference(pair: Pair, cpu: Ops) -> None:
 
 
 @passing_down
+def test_backward_reads_no_more_than_it_says(pair: Pair) -> None:
+    """The memory plan reuses what a layer says that its backward does not read."""
+    run, want = ready(pair), ready(pair)
+    if pair[1].stochastic:
+        return
+    down = differentiable(*pair)
+    for each in (run, want):
+        each.clear_param_diffs()
+        each.forward()
+        each.set_top_diffs(top_weights(each))
+    if not run.layer.backward_reads_bottom:
+        for blob in run.bottom:
+            blob.data[...] = np.nan
+    if not run.layer.backward_reads_top:
+        for blob in run.top:
+            blob.data[...] = np.nan
+    for a, b in zip(run.backward(down), want.backward(down), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(run.param_diffs(), want.param_diffs(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@passing_down
 def test_only_asked_bottoms_get_gradients(pair: Pair) -> None:
     cls, example = pair
     for chosen in range(-1, len(example.bottoms)):

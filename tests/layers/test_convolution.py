@@ -133,3 +133,22 @@ def test_changed_weights_are_seen_with_and_without_touch(cpu):
         blob.exposed = True
         blob.data[...] *= 2
     np.testing.assert_allclose(run.forward()[0], 4 * first, rtol=1e-4, atol=1e-5)
+
+
+def test_without_spatial_axes_it_is_a_product_at_each_place():
+    """``axis: -1`` leaves none, and then kernel_size may be missing."""
+    run = conv("num_output: 5 axis: -1", (2, 3, 4))
+    w, b = run.params()
+    assert w.shape == (5, 4)
+    want = run.bottom[0].data @ w.T + b
+    np.testing.assert_allclose(run.forward()[0], want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_window_may_stick_out_by_less_than_a_stride():
+    """Caffe divides ints, which rounds (3 - 4) / 2 to 0."""
+    run = conv("num_output: 2 kernel_size: 4 stride: 2", (1, 2, 3, 3))
+    w, b = run.params()
+    want = np.einsum("ochw,nchw->no", w[:, :, :3, :3], run.bottom[0].data) + b
+    np.testing.assert_allclose(run.forward()[0][:, :, 0, 0], want, rtol=1e-5)
+    with pytest.raises(ShapeError, match="exceeds"):
+        conv("num_output: 2 kernel_size: 5 stride: 2", (1, 2, 3, 3))

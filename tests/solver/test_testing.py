@@ -97,3 +97,11 @@ def test_outputs_of_a_net():
     (output,) = output_values(solver.net)
     assert (output.index, output.name, output.loss_weight) == (0, "loss", 1)
     assert output.value == pytest.approx(loss)
+
+
+def test_no_batches_no_scores(recorder):
+    """Caffe takes ``test_iter: 0``, and some turn tests off by it."""
+    solver = make_solver("test_iter: 0 test_interval: 1", events=[recorder])
+    feed(solver)
+    solver.step(2)
+    assert [event.outputs for event in recorder.of(TestOutputs)] == [(), ()]

@@ -156,3 +156,12 @@ def test_debug_lines_only_at_displayed_iterations():
 def test_settings_are_checked(text, said):
     with pytest.raises(SolverError, match=said):
         make_solver(text)
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_the_norm_has_frozen_gradients_where_backward_is_forced(forced):
+    net = ("force_backward: true " if forced else "") + FROZEN
+    g, _, _, recorder = change("clip_gradients: 0.001", net)
+    assert g[0].any() == forced
+    norm = np.sqrt(sum(np.square(a).sum() for a in g))
+    assert recorder.of(GradientsClipped)[0].norm == pytest.approx(norm, rel=1e-5)

@@ -44,7 +44,7 @@ class CpuColumns(CpuElementwise, ReferenceColumns):
             self._by_plain(x, columns, places, geometry, back=False)
             return
         rows = columns.shape[2 + len(geometry.kernel)]
-        step, padded = _rows_at_once(columns, rows), any(geometry.pad)
+        step, padded = _rows_at_once(columns, rows), geometry.overhangs(x.shape[2:])
 
         def piece(image: int, first: int) -> Callable[[], None]:
             def work() -> None:

@@ -80,7 +80,7 @@ class ReferenceColumns:
 
     def im2col(self, x: Array, columns: Array, geometry: ColumnGeometry) -> None:
         """Fill ``columns`` from ``x``."""
-        if any(geometry.pad):
+        if geometry.overhangs(x.shape[2:]):
             columns[...] = 0
         copy_columns(x, columns, geometry)
 

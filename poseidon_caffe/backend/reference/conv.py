@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from poseidon_caffe.backend.geometry import ConvGeometry
+from poseidon_caffe.backend.geometry import ConvGeometry, window_spans
 from poseidon_caffe.backend.reference.blas import blas_ready
 from poseidon_caffe.backend.reference.workspace import Workspace
 from poseidon_caffe.types import Array, Shape
@@ -36,7 +36,13 @@ class ReferenceConv:
         self._group = g.group
         self._rows = g.x_shape[1] // g.group * math.prod(g.kernel)
         self._places = math.prod(self._spatial)
-        self._padded = any(g.pad)
+        spans = window_spans(self._spatial, g.kernel, g.stride, g.dilation)
+        # The last window may stick out of the padded image (see `conv_output`).
+        self._padded_sides = tuple(
+            max(n + 2 * p, span)
+            for n, p, span in zip(g.x_shape[2:], g.pad, spans, strict=True)
+        )
+        self._padded = self._padded_sides != g.x_shape[2:]
         self._interior = (
             slice(None),
             *(slice(p, p + n) for p, n in zip(g.pad, g.x_shape[2:], strict=True)),
@@ -106,9 +112,7 @@ class ReferenceConv:
         return blas_ready(top.reshape(self._group, each, self._places))
 
     def _padded_shape(self) -> Shape:
-        g = self.geometry
-        sides = zip(g.x_shape[2:], g.pad, strict=True)
-        return (g.x_shape[1], *(n + 2 * p for n, p in sides))
+        return (self.geometry.x_shape[1], *self._padded_sides)
 
     def _columns(self, image: Array) -> Array:
         """(group, channels / group * kernel, places) of one image."""
