@@ -27,9 +27,7 @@ def conv_output(size: int, kernel: int, stride: int, pad: int, dilation: int) ->
     return steps + 1
 
 
-def window_spans(
-    counts: Shape, kernel: Shape, stride: Shape, dilation: Shape
-) -> Shape:
+def window_spans(counts: Shape, kernel: Shape, stride: Shape, dilation: Shape) -> Shape:
     """From the first place of the first window to the last of the last, per axis."""
     return tuple(
         (count - 1) * s + d * (k - 1) + 1

@@ -289,7 +289,11 @@ class Net(NetStructure):
                     f"{target.shape}; reshape the blob first, or use forward_all"
                 )
                 raise ShapeError(msg)
-            getattr(target, member)[...] = array
+            try:
+                getattr(target, member)[...] = array
+            except ValueError as error:
+                error.add_note(f'blob "{name}" of the net has the shape {target.shape}')
+                raise
 
 
 def _phase(phase: int | None, path: str) -> Phase:

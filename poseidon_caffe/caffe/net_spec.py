@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from poseidon_caffe.errors import UsageError
+from poseidon_caffe.layers.registry import known_types
 from poseidon_caffe.schema import messages
 
 __all__ = [
@@ -188,6 +189,14 @@ class Function:
                 raise UsageError(self._misspelt(key, own, layer))
 
     def _misspelt(self, key: str, own: Mapping[str, Any], layer: Any) -> str:
+        types = known_types()
+        if self.type_name not in types:
+            near = difflib.get_close_matches(self.type_name, types, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            return (
+                f"{self.type_name!r} is no layer type{hint} (a type of your own takes "
+                f"no setting {key!r})"
+            )
         known = [*own, *layer.DESCRIPTOR.fields_by_name]
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,7 +31,7 @@ class Python(CoreLayer):
     the methods ``setup(bottom, top)``, ``reshape(bottom, top)``,
     ``forward(bottom, top)`` and ``backward(top, propagate_down, bottom)``, and finds
     ``self.param_str``, ``self.phase`` and ``self.blobs`` set.  Its exceptions go up
-    unchanged.
+    unchanged, with a note that names the layer.
 
     Bottoms: any number.
     Tops: any number, shaped by the class; in place if the class can.
@@ -63,7 +64,8 @@ class Python(CoreLayer):
             raise LayerError(self.describe(f"{where}: the module has no such class"))
         foreign = isinstance(cls, type) and not issubclass(cls, Layer)
         # A function that makes the layer does as well as its class.
-        user = None if foreign else cls(self.param)
+        with self._naming("__init__"):
+            user = None if foreign else cls(self.param)
         if not isinstance(user, Layer):
             problem = f"{where}: must derive from caffe.Layer, unlike {cls!r}"
             raise LayerError(self.describe(problem))
@@ -83,7 +85,8 @@ class Python(CoreLayer):
             sys.path.append(here)
         importlib.invalidate_caches()
         try:
-            return importlib.import_module(name)
+            with self._naming("import"):
+                return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise  # one that the user's module imports
@@ -91,22 +94,36 @@ class Python(CoreLayer):
             msg += "to PYTHONPATH, or start from that folder"
             raise LayerError(self.describe(msg)) from error
 
+    @contextmanager
+    def _naming(self, call: str) -> Iterator[None]:
+        """Note on what the user's code raises which layer of the net it was."""
+        try:
+            yield
+        except Exception as error:
+            settings = self.param.python_param
+            where = f"{call} of {settings.module}.{settings.layer}"
+            error.add_note(f'raised in layer "{self.name}" (Python), {where}')
+            raise
+
     def setup(self, bottom: Sequence[core.Blob], top: Sequence[core.Blob]) -> None:
         """Hand over settings, then the class's own setup."""
         self._source_tops = None if bottom else list(top)
         self.user.param_str = self.param.python_param.param_str
         self.user.param_str_ = self.user.param_str
         self.user.phase = int(self.phase)
-        self.user.setup(_faces(bottom), _faces(top))
+        with self._naming("setup"):
+            self.user.setup(_faces(bottom), _faces(top))
         self.param_propagate_down = [True] * len(self.blobs)
 
     def reshape(self, bottom: Sequence[core.Blob], top: Sequence[core.Blob]) -> None:
         """The class's own."""
-        self.user.reshape(_faces(bottom), _faces(top))
+        with self._naming("reshape"):
+            self.user.reshape(_faces(bottom), _faces(top))
 
     def forward(self, bottom: Sequence[core.Blob], top: Sequence[core.Blob]) -> None:
         """The class's own."""
-        self.user.forward(_faces(bottom), _faces(top))
+        with self._naming("forward"):
+            self.user.forward(_faces(bottom), _faces(top))
 
     def backward(
         self,
@@ -119,7 +136,8 @@ class Python(CoreLayer):
         # Reading a diff also does a clearing that was put off, so that views which
         # the class has kept since its setup are true again.
         kept = [(blob.diff, None if on else blob.diff.copy()) for blob, on in wanted]
-        self.user.backward(_faces(top), list(propagate_down), _faces(bottom))
+        with self._naming("backward"):
+            self.user.backward(_faces(top), list(propagate_down), _faces(bottom))
         for diff, before in kept:
             if before is not None:
                 diff[...] = before

@@ -11,7 +11,7 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.data import draws
 from poseidon_caffe.data.feed import BatchSource, Feed, FeedSettings, decoding_threads
 from poseidon_caffe.data.transform import Transformer, TransformSettings
-from poseidon_caffe.errors import DataError, LayerError, ShapeError
+from poseidon_caffe.errors import DataError, LayerError, ParseError, ShapeError
 from poseidon_caffe.layers.base import Layer
 from poseidon_caffe.types import JsonObject, Phase, Shape, Shard, fnv1a
 
@@ -86,6 +86,9 @@ class FedLayer(Layer):
             self._open(top)
         except (DataError, LayerError, ShapeError) as error:
             raise type(error)(self.describe(str(error))) from error
+        except ParseError as error:  # of a list, or of the mean
+            told = self.describe(str(error))
+            raise ParseError(told, path=error.path, line=error.line) from error
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Nothing: the records decide, in `setup` and `forward`."""

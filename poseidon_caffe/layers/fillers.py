@@ -44,11 +44,19 @@ def _constant(array: Array, filler: Any, rng: Any, ops: RandomOps) -> None:  # n
 
 def _uniform(array: Array, filler: Any, rng: Any, ops: RandomOps) -> None:
     """Uniform in [min, max)."""
+    if not filler.min <= filler.max:
+        msg = (
+            f"a uniform filler needs min <= max, not {filler.min:g} and {filler.max:g}"
+        )
+        raise LayerError(msg)
     ops.uniform(rng, filler.min, filler.max, array)
 
 
 def _gaussian(array: Array, filler: Any, rng: Any, ops: RandomOps) -> None:
     """Normal(mean, std); ``sparse`` keeps about so many inputs per output."""
+    if not filler.std >= 0:
+        msg = f"a gaussian filler needs a std that is not negative, not {filler.std:g}"
+        raise LayerError(msg)
     ops.normal(rng, filler.mean, filler.std, array)
     if filler.sparse >= 0:
         outputs = array.shape[0] if array.ndim else 1

@@ -204,9 +204,10 @@ class MemoryData(Layer):
             problem = f"{what} has the shape {array.shape}, needed is {('n', *shape)}"
             raise ShapeError(self.describe(problem))
         if array.dtype != np.float32 or not array.flags.c_contiguous:
+            layout = "" if array.flags.c_contiguous else " with other strides"
             problem = (
-                f"{what} must be float32 and C-contiguous, not {array.dtype}: give "
-                "np.ascontiguousarray(array, np.float32)"
+                f"{what} must be float32 and C-contiguous, not {array.dtype}{layout}: "
+                "give np.ascontiguousarray(array, np.float32)"
             )
             raise DataError(self.describe(problem))
 

@@ -76,7 +76,10 @@ def _fuse_batch_norm(net: Net, index: int, layer: BatchNorm) -> None:
         return
     last = _next_in_place(net, after)
     relu = net.layers[last] if last is not None else None
+    # Without backward and with stored moments only, as the kernels want it: a batch's
+    # own moments would not come out.
     plain = isinstance(relu, ReLU) and relu.slope == 0 and not layer.will_backward
+    plain = plain and layer.use_stored
     layer.fuse_scale(scale, relu=plain)
     if plain and relu is not None:
         relu.skip_forward = True

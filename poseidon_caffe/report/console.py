@@ -37,7 +37,7 @@ def explain(error: BaseException) -> Explanation:
     """Put ``error`` into words; unknown kinds keep their place in the source."""
     if isinstance(error, PoseidonError):
         first, *rest = str(error).splitlines() or [type(error).__name__]
-        return Explanation(first, tuple(rest))
+        return Explanation(first, (*rest, *_notes(error)))
     if isinstance(error, KeyboardInterrupt):
         return Explanation("interrupted")
     if isinstance(error, MemoryError):
@@ -49,11 +49,20 @@ def explain(error: BaseException) -> Explanation:
     first, *rest = str(error).splitlines() or [""]
     named = f"{type(error).__name__}: {first}" if first else type(error).__name__
     hint = "add --debug to see the whole traceback"
-    return Explanation(named, (*rest, *_place(error), hint))
+    return Explanation(named, (*rest, *_notes(error), *_place(error), hint))
+
+
+def _notes(error: BaseException) -> tuple[str, ...]:
+    """What was added to ``error`` on its way up: the layer whose code raised it."""
+    notes = getattr(error, "__notes__", ())
+    return tuple(line for note in notes for line in str(note).splitlines())
 
 
 def _place(error: BaseException) -> tuple[str, ...]:
     """The innermost line of source that ``error`` came from."""
+    if isinstance(error, SyntaxError) and error.filename and error.text:
+        # The frames are those of the import, not of the file that cannot be read.
+        return (f'at {error.filename}:{error.lineno}: "{error.text.strip()}"',)
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return ()

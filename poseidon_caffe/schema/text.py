@@ -56,9 +56,10 @@ def parse_prototxt(text: str, message_class: Any, path: str = "<string>") -> Any
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise explain(error, text, path) from None
-    except (ValueError, RecursionError) as error:
-        # Lone surrogates and the like, which the tokenizer does not foresee.
-        said = f"{path}: this is no valid prototxt: {error}"
+    except (ValueError, RecursionError, SystemError) as error:
+        # Bytes that are no UTF-8, which the tokenizer does not foresee; asked for such
+        # a name protobuf's C tables fail with a SystemError around the real one.
+        said = f"{path}: this is no valid prototxt: {error.__cause__ or error}"
         raise ParseError(said, path=path) from None
     missing = message.FindInitializationErrors()
     if missing:

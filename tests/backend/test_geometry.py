@@ -21,6 +21,14 @@ def test_output_length_counts_the_windows_that_fit(size, kernel, stride, pad, di
     assert conv_output(size, kernel, stride, pad, dilation) == windows
 
 
+def test_a_window_may_stick_out_by_less_than_a_stride():
+    """C++ rounds towards 0: (3 - 4) / 2 is 0, (3 - 5) / 2 is -1."""
+    assert [conv_output(3, k, 2, 0, 1) for k in (3, 4, 5)] == [1, 1, 0]
+    assert ColumnGeometry((4,), (2,), (0,), (1,)).overhangs((3,))
+    assert not ColumnGeometry((4,), (2,), (0,), (1,)).overhangs((5,))
+    assert ColumnGeometry((4,), (2,), (1,), (1,)).overhangs((5,))
+
+
 def test_conv_shapes():
     g = ConvGeometry((2, 6, 9, 8), 4, (3, 1), (2, 1), (1, 0), (2, 1), group=2)
     assert g.y_shape == (2, 4, 4, 8)

@@ -115,3 +115,15 @@ def test_unknown_type_names_the_known():
 def test_sparse_only_where_it_means_something(kind, sparse):
     with pytest.raises(LayerError, match="sparse"):
         fill(np.empty(3), FillerParameter(type=kind, sparse=sparse), None, OPS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"type": "uniform", "min": 2, "max": 1}, "min <= max"),
+        ({"type": "gaussian", "std": -1}, "not negative"),
+    ],
+)
+def test_distributions_that_are_none(settings, said):
+    with pytest.raises(LayerError, match=said):
+        filled(**settings)

@@ -64,3 +64,16 @@ def test_backward_counts_the_windows_of_an_element():
 def test_bad_settings_are_refused(text, shape, message):
     with pytest.raises(LayerError, match=message):
         im2col(text, shape)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_window_may_stick_out_by_less_than_a_stride(channels_last):
+    """Without padding too its outer places are 0, however often it runs."""
+    run = im2col("kernel_size: 4 stride: 2", (2, 3, 3, 3), channels_last=channels_last)
+    run.top[0].data[...] = 7
+    columns = run.forward()[0].reshape(2, 3, 4, 4)
+    np.testing.assert_array_equal(columns[:, :, :3, :3], run.bottom[0].data)
+    assert (columns[:, :, 3] == 0).all()
+    assert (columns[:, :, :, 3] == 0).all()
+    run.top[0].diff[...] = 1
+    assert (run.backward()[0] == 1).all()

@@ -183,3 +183,25 @@ layer { name: "r" type: "ReLU" bottom: "a" top: "a" }
     net.forward()
     assert net.blobs["a"].data.min() >= 0
     assert net.blobs["b"].data.min() < 0
+
+
+def test_running_moments_move_below_what_is_frozen():
+    """A TRAIN net without backward still takes the batch's moments."""
+    text = (
+        INPUT
+        + conv("c", "data")
+        + in_place("bn", "BatchNorm", "c")
+        + in_place("s", "Scale", "c", SCALE)
+        + in_place("r", "ReLU", "c")
+    )
+    moved = []
+    for fused in (False, True):
+        net = make_net(text, fuse=fused)
+        fill_inputs(net)
+        net.forward()
+        layer = net.layers[net.layer_index("bn")]
+        assert not layer.will_backward
+        moved.append([blob.data.copy() for blob in layer.blobs])
+    assert moved[0][1].all()
+    for plain, fused in zip(*moved, strict=True):
+        np.testing.assert_allclose(fused, plain, rtol=1e-5, atol=1e-6)

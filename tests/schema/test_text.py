@@ -110,3 +110,11 @@ def _check_place(error, text):
     assert error.path == "net.prototxt"
     assert 0 <= error.line <= text.replace("\r", "\n").count("\n") + 1
     assert error.column >= 0
+
+
+def test_an_enum_that_is_no_utf8(tmp_path):
+    """Protobuf's C tables answer such a name with a SystemError."""
+    path = tmp_path / "net.prototxt"
+    path.write_bytes(b'layer { name: "x" phase: TR\x80IN }')
+    with pytest.raises(ParseError, match="no valid prototxt.*surrogates"):
+        read_prototxt(str(path), NetParameter)

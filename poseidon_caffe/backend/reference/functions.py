@@ -11,7 +11,7 @@ __all__ = ["ReferenceFunctions"]
 
 def _sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) in a new array: by tanh, which cannot overflow."""
-    y: Array = np.multiply(x, x.dtype.type(0.5))
+    y: Array = np.asarray(x * x.dtype.type(0.5))
     np.tanh(y, out=y)
     y *= x.dtype.type(0.5)
     y += x.dtype.type(0.5)
@@ -32,7 +32,7 @@ class ReferenceFunctions:
     def bnll(self, x: Array, y: Array) -> None:
         """y = log(1 + exp(x)), by exp of -|x| only."""
         with np.errstate(under="ignore"):
-            tail = np.abs(x)
+            tail = np.asarray(np.abs(x))  # a scalar blob gives a number
             np.negative(tail, out=tail)
             np.exp(tail, out=tail)
             np.log1p(tail, out=tail)
@@ -57,7 +57,7 @@ class ReferenceFunctions:
 
     def elu(self, x: Array, y: Array, alpha: float) -> None:
         """y = x where x > 0, alpha (exp(x) - 1) elsewhere."""
-        low = np.minimum(x, 0)
+        low = np.asarray(np.minimum(x, 0))  # a scalar blob gives a number
         with np.errstate(under="ignore"):
             np.expm1(low, out=low)
         low *= x.dtype.type(alpha)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poseidon_caffe.backend.reference import ReferenceOps
+
 SHAPES = [(2, 16, 5, 7), (3, 5), (0, 3, 2, 2), (2, 32, 40, 40)]
 
 
@@ -156,3 +158,21 @@ def test_threshold(kit, pair, limit):
     x, _ = pair
     x.reshape(-1)[:1] = limit
     forwards(kit, lambda x, y: kit.ops.threshold(x, y, limit), x, 1.0 * (x > limit))
+
+
+@pytest.mark.parametrize("name", ["elu", "bnll", "swish"])
+def test_scalar_blobs(name):
+    """A reduction's top has no axes; NumPy then makes numbers of arrays."""
+    ops, more = ReferenceOps(), {"elu": (1.0,), "bnll": (), "swish": (2.0,)}[name]
+    scalar, pair = np.full((), -0.5, np.float32), np.full(2, -0.5, np.float32)
+    y, both = np.empty_like(scalar), np.empty_like(pair)
+    getattr(ops, name)(scalar, y, *more)
+    getattr(ops, name)(pair, both, *more)
+    assert y == both[0]
+    dx, dboth = np.empty_like(scalar), np.empty_like(pair)
+    given = {"bnll": [(scalar, scalar), (pair, pair)]}.get(
+        name, [(scalar, y, scalar), (pair, both, pair)]
+    )
+    getattr(ops, f"{name}_backward")(*given[0], dx, *more)
+    getattr(ops, f"{name}_backward")(*given[1], dboth, *more)
+    assert dx == dboth[0]
