@@ -102,7 +102,8 @@ class Python(CoreLayer):
         except Exception as error:
             settings = self.param.python_param
             where = f"{call} of {settings.module}.{settings.layer}"
-            error.add_note(f'raised in layer "{self.name}" (Python), {where}')
+            if f'layer "{self.name}"' not in str(error):
+                error.add_note(f'raised in layer "{self.name}" (Python), {where}')
             raise
 
     def setup(self, bottom: Sequence[core.Blob], top: Sequence[core.Blob]) -> None:
