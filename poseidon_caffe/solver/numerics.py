@@ -1,11 +1,11 @@
-"""The guard against losses that are no numbers any more."""
+"""The guard against losses and parameters that are no numbers any more."""
 
 from __future__ import annotations
 
 from poseidon_caffe.errors import NumericsError
 from poseidon_caffe.net.net import Net
 
-__all__ = ["bad_loss"]
+__all__ = ["bad_loss", "bad_parameter"]
 
 
 def bad_loss(net: Net, loss: float, iteration: int, rate: float) -> NumericsError:
@@ -29,3 +29,20 @@ def bad_loss(net: Net, loss: float, iteration: int, rate: float) -> NumericsErro
         "last snapshot is untouched"
     )
     return NumericsError(msg)
+
+
+def bad_parameter(net: Net) -> NumericsError | None:
+    """The error for a parameter that is not finite, None if all are.
+
+    A ReLU may turn a NaN into 0 on its way to the loss, which then looks sound.
+    """
+    for layer in net.layers:
+        for i, blob in enumerate(layer.blobs):
+            if net.ops.first_bad(blob.data) >= 0:
+                msg = (
+                    f"parameter {i} of layer {layer.name} holds a NaN or infinity, so "
+                    "no snapshot is written; earlier ones are untouched. Lower "
+                    "base_lr, set clip_gradients, or check the data"
+                )
+                return NumericsError(msg)
+    return None

@@ -18,6 +18,7 @@ from typing import Any
 from poseidon_caffe.errors import SnapshotError
 from poseidon_caffe.net.net import Net
 from poseidon_caffe.schema.atomic import atomic_path, atomic_write
+from poseidon_caffe.solver.numerics import bad_parameter
 from poseidon_caffe.solver.sidecar import FileMark, Sidecar, mark_of
 from poseidon_caffe.solver.state_file import StateFile, write_state_file
 
@@ -106,7 +107,10 @@ def write_snapshot(
 
     Raises:
         SnapshotError: the disk refused; nothing half-written is left.
+        NumericsError: a parameter holds a NaN or infinity; nothing is written.
     """
+    if (problem := bad_parameter(net)) is not None:
+        raise problem
     is_hdf5 = paths.model.endswith(".h5")
     # The innermost block ends first: model, sidecar, state are renamed in this order.
     with (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from pathlib import Path
 
 import pytest
 
-from poseidon_caffe.errors import SnapshotError
+from poseidon_caffe.errors import NumericsError, SnapshotError
 from poseidon_caffe.schema.upgrade import parse_solver
 from poseidon_caffe.solver.events import SnapshotFailed, SnapshotWritten
 from poseidon_caffe.solver.resume import find_newest_snapshot, open_snapshot
@@ -210,3 +211,16 @@ def test_a_bare_state_is_not_left_beside_a_new_model(in_folder, monkeypatch):
     with pytest.raises(Killed):
         solver.snapshot()
     assert visible(in_folder) == ["p_iter_2.caffemodel"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_parameters_that_are_no_numbers_are_not_stored(in_folder, bad):
+    """A ReLU may hide them from the loss."""
+    solver = trained()
+    blob = solver.net.learnable[-1]
+    blob.data.reshape(-1)[0] = bad
+    blob.touch()
+    before = visible(in_folder)
+    with pytest.raises(NumericsError, match=r"parameter \d of layer .*no snapshot"):
+        solver.snapshot()
+    assert visible(in_folder) == before
