@@ -130,6 +130,15 @@ class NetBuilder:
             options=options,
             path=path,
         )
+        if not net.layers:
+            net.close()
+            given = len(param.layer)
+            msg = (
+                f"{path or source.describe()}: no layers for phase "
+                f"{Phase(state.phase).name} (the net has {given} in all; each one's "
+                "include and exclude rules decide)"
+            )
+            raise SolverError(msg)
         for layer in net.layers:
             layer.note = lambda text: self.emit(DataRestarted(text))
         ignored = ignored_fields(net.param)

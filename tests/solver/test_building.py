@@ -138,6 +138,17 @@ def test_contradictions_are_refused(text, net, said):
         build(text, net)
 
 
+def test_a_net_without_layers_is_refused(tmp_path, monkeypatch):
+    """An empty file would else train for ever, and well."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.prototxt").write_text("")
+    with pytest.raises(SolverError, match=r"a.prototxt: no layers for phase TRAIN"):
+        build('train_net: "a.prototxt"', None)
+    only_test = INPUT_NET.replace('type: "', 'include { phase: TEST } type: "')
+    with pytest.raises(SolverError, match=r"TRAIN \(the net has \d in all"):
+        build("", only_test)
+
+
 def test_test_iter_without_any_test_net(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.prototxt").write_text(INPUT_NET)
