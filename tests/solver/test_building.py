@@ -144,7 +144,7 @@ def test_a_net_without_layers_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.prototxt").write_text("")
     with pytest.raises(SolverError, match=r"a.prototxt: no layers for phase TRAIN"):
         build('train_net: "a.prototxt"', None)
-    only_test = INPUT_NET.replace('type: "', 'include { phase: TEST } type: "')
+    only_test = INPUT_NET.replace("layer {", "layer { include { phase: TEST }")
     with pytest.raises(SolverError, match=r"TRAIN \(the net has \d in all"):
         build("", only_test)
 
