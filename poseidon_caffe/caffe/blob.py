@@ -90,8 +90,15 @@ class Blob:
 
         Raises:
             ShapeError: an axis is negative.
+            TypeError: an axis is no number, as when the shape comes as one tuple.
         """
-        self._core.reshape(tuple(int(n) for n in shape))
+        try:
+            axes = tuple(int(n) for n in shape)
+        except TypeError as error:
+            given = ", ".join(map(repr, shape))
+            msg = f"reshape({given}): give one number for each axis, reshape(*shape)"
+            raise TypeError(msg) from error
+        self._core.reshape(axes)
 
     def _legacy(self, axis: int) -> int:
         shape = self._core.shape

@@ -26,7 +26,7 @@ def _check(path: Path, source: str) -> None:
         )
     if not path.exists():
         raise DataError(
-            f"{source}: no such LevelDB; paths in a prototxt count from the folder in "
+            f"{source}: no such LevelDB; relative paths count from the folder in "
             f"which poseidon is started ({Path.cwd()})"
         )
     if not (path / "CURRENT").exists():

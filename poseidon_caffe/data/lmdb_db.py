@@ -31,7 +31,7 @@ def _data_file(path: Path, source: str) -> Path:
         return file
     if not path.exists():
         raise DataError(
-            f"{source}: no such LMDB; paths in a prototxt count from the folder in "
+            f"{source}: no such LMDB; relative paths count from the folder in "
             f"which poseidon is started ({Path.cwd()})"
         )
     if (path / "CURRENT").exists():

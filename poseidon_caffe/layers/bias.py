@@ -102,14 +102,16 @@ class Bias(Layer):
         bottom: Sequence[Blob],
     ) -> None:
         """The gradient of x is dy, that of the bias its sum."""
-        dy = top[0].diff
+        down = propagate_down[0] and bottom[0] is not top[0]
+        dx = bottom[0].diff if down else None
+        db, accumulate = None, False
         if len(bottom) > 1 and propagate_down[1]:
-            self.ops.sum_outer(dy, self._axis, bottom[1].shape, bottom[1].diff)
+            db = bottom[1].diff
         elif len(bottom) == 1 and self.param_propagate_down[0]:
             db, accumulate = self.blobs[0].gradient_target()
-            self.ops.sum_outer(dy, self._axis, db.shape, db, accumulate=accumulate)
-        if propagate_down[0] and bottom[0] is not top[0]:
-            self.ops.copy(dy, bottom[0].diff)
+        self.ops.scale_shift_backward(
+            None, top[0].diff, self._axis, None, dx, None, db, accumulate=accumulate
+        )
 
     @classmethod
     def examples(cls) -> list[Example]:

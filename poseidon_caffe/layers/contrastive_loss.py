@@ -37,6 +37,8 @@ class ContrastiveLoss(LossLayer):
         super().__init__(param, context)
         p = param.contrastive_loss_param
         self._margin, self._legacy = float(p.margin), bool(p.legacy_version)
+        #: Squared distances of the pairs.
+        self._squares: Array = np.empty(0)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Pairs of vectors, one label each."""
@@ -53,16 +55,16 @@ class ContrastiveLoss(LossLayer):
         return bottom_index < 2
 
     def _pairs(self, bottom: Sequence[Blob]) -> tuple[Array, Array, Array]:
-        """(differences (N, C), squared distances (N, 1), whether similar (N, 1))."""
+        """(a (N, C), b (N, C), whether similar (N,))."""
         rows = _pair(bottom[0].shape)
-        difference = bottom[0].data.reshape(rows) - bottom[1].data.reshape(rows)
-        square = (difference * difference).sum(axis=1, keepdims=True)
-        similar = bottom[2].data.reshape(-1, 1).astype(np.int64) != 0
-        return difference, square, similar
+        a, b = (blob.data.reshape(rows) for blob in bottom[:2])
+        return a, b, bottom[2].data.reshape(-1).astype(np.int64) != 0
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Mean over the pairs."""
-        _, square, similar = self._pairs(bottom)
+        a, b, similar = self._pairs(bottom)
+        self._squares = square = np.empty(len(a), a.dtype)
+        self.ops.row_distances(a, b, square)
         if self._legacy:
             apart = np.maximum(self._margin - square, 0)
         else:
@@ -78,21 +80,23 @@ class ContrastiveLoss(LossLayer):
     ) -> None:
         """Along a - b: towards each other, or away inside the margin."""
         self.refuse_label_gradient(propagate_down)
-        difference, square, similar = self._pairs(bottom)
+        a, b, similar = self._pairs(bottom)
+        weight = float(top[0].diff) / max(len(a), 1)
+        factor = np.where(similar, 1, self._push()) * weight
+        da, db = (
+            blob.diff.reshape(a.shape) if down else None
+            for blob, down in zip(bottom[:2], propagate_down, strict=False)
+        )
+        self.ops.pull_rows(a, b, factor.astype(a.dtype), da, db)
+
+    def _push(self) -> Array:
+        """Factors of a - b for pairs that are not similar."""
+        square = self._squares
         if self._legacy:
-            gap = self._margin - square
-            push = -np.ones_like(square)
-        else:
-            distance = np.sqrt(square)
-            gap = self._margin - distance
-            push = -gap / (distance + _NO_DIVISION_BY_ZERO)
-        factor = np.where(similar, 1, np.where(gap > 0, push, 0))
-        weight = float(top[0].diff) / max(bottom[0].shape[0], 1)
-        gradient = (difference * factor).astype(difference.dtype)
-        for sign, blob, down in zip((1, -1), bottom, propagate_down, strict=False):
-            if down:
-                shaped = gradient.reshape(blob.shape)
-                self.ops.add([shaped], blob.diff, [sign * weight])
+            return np.where(self._margin - square > 0, -1, 0)
+        distance = np.sqrt(square)
+        gap = self._margin - distance
+        return np.where(gap > 0, -gap / (distance + _NO_DIVISION_BY_ZERO), 0)
 
     def refuse_label_gradient(self, propagate_down: Sequence[bool]) -> None:
         """Labels are the third bottom here."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
-from poseidon_caffe.layers.layout import like
+from poseidon_caffe.layers.neuron import SavedInput
 from poseidon_caffe.layers.registry import register
 
 __all__ = ["Eltwise"]
@@ -39,14 +37,14 @@ class Eltwise(Layer):
         super().__init__(param, context)
         p = param.eltwise_param
         self._operation = int(p.operation)
-        # Only a product's gradient needs factors and product.
-        self.backward_reads_bottom = self._operation == _PROD
+        # A product's gradient needs factors and product, a maximum's its sources.
+        self.backward_reads_bottom = self._operation != _SUM
         self.backward_reads_top = self._operation == _PROD
         self._stable = bool(p.stable_prod_grad)
         self._coeffs = [float(c) for c in p.coeff] or [1.0] * len(param.bottom)
         #: Negative slope of a ReLU that forward applies too, or None.
         self.fused_relu: float | None = None
-        self._winner: Blob | None = None
+        self._saved = SavedInput(self)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Coefficients are for sums, one a bottom; MAX ignores them, as in Caffe."""
@@ -62,11 +60,6 @@ class Eltwise(Layer):
         if any(blob.shape != bottom[0].shape for blob in bottom):
             raise self.shape_error("all bottoms must have one shape", bottom)
         top[0].reshape(bottom[0].shape)
-        if self._operation != _MAX:
-            return
-        if self._winner is None or self._winner.channels_last != top[0].channels_last:
-            self._winner = like(top[0], np.int32)
-        self._winner.reshape(top[0].shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Combine (and apply a fused ReLU)."""
@@ -77,8 +70,8 @@ class Eltwise(Layer):
         if self._operation == _PROD:
             self.ops.multiply(srcs, y)
         else:
-            assert self._winner is not None
-            self.ops.maximum(srcs, y, self._winner.data)
+            self._saved.save(bottom[0], top[0])
+            self.ops.maximum(srcs, y)
         if self.fused_relu is not None:
             self.ops.relu(y, y, self.fused_relu)
 
@@ -90,15 +83,15 @@ class Eltwise(Layer):
     ) -> None:
         """Each bottom's part of the gradient."""
         dy = top[0].diff
-        for i, (blob, down) in enumerate(zip(bottom, propagate_down, strict=True)):
-            if not down:
+        srcs = [self._saved.data(bottom[0]), *(blob.data for blob in bottom[1:])]
+        # The first bottom last: its diff may be the top's.
+        for i, blob in reversed(list(enumerate(bottom))):
+            if not propagate_down[i]:
                 continue
             if self._operation == _PROD:
                 self._backward_product(i, top, bottom)
             elif self._operation == _MAX:
-                assert self._winner is not None
-                won = (self._winner.data == i).view(np.uint8)
-                self.ops.dropout(dy, won, 1.0, blob.diff)
+                self.ops.maximum_backward(srcs, i, dy, blob.diff)
             elif self._coeffs[i] == 1.0:
                 self.ops.copy(dy, blob.diff)
             else:

@@ -72,9 +72,8 @@ class Embed(Layer):
         """Look the rows up, add the bias."""
         shape = (bottom[0].count, self._width)
         y = self._view.target(top[0].data, shape)
-        self.ops.gather_rows(self.blobs[0].data, self._index(bottom), y)
-        if len(self.blobs) > 1:
-            self.ops.scale_shift(y, 1, None, self.blobs[1].data, y)
+        bias = self.blobs[1].data if len(self.blobs) > 1 else None
+        self.ops.gather_rows(self.blobs[0].data, self._index(bottom), y, bias)
         self._view.write_back(y, top[0].data)
 
     def backward(

@@ -50,8 +50,7 @@ class EuclideanLoss(LossLayer):
         assert self._difference is not None
         a, difference = bottom[0].data, self._difference.data
         b = bottom[1].data.reshape(a.shape)
-        self.ops.add([a, b], difference, [1.0, -1.0])
-        total = self.ops.sumsq(difference)
+        total = self.ops.squared_difference(a, b, difference)
         set_scalar(top[0], total / _batch(bottom[0]) / 2)
 
     def backward(

@@ -8,6 +8,7 @@ from typing import Any
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
 from poseidon_caffe.layers.bias import broadcast_shape, check_broadcast
+from poseidon_caffe.layers.gradients import param_gradients
 from poseidon_caffe.layers.neuron import SavedInput
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.schema.messages import FillerParameter
@@ -99,24 +100,37 @@ class Scale(Layer):
         if self.skip_forward:
             # The BatchNorm that does this layer's forward does its backward too.
             return
-        dy, bias = top[0].diff, self._bias
-        if bias is not None and self.param_propagate_down[-1]:
+        dscale, dshift, accumulate = self._targets(bottom, top, propagate_down)
+        self.ops.scale_shift_backward(
+            None if dscale is None else self._saved.data(bottom[0]),
+            top[0].diff,
+            self._axis,
+            self._scale(bottom).data,
+            bottom[0].diff if propagate_down[0] else None,
+            dscale,
+            dshift,
+            accumulate=accumulate,
+        )
+
+    def _targets(
+        self,
+        bottom: Sequence[Blob],
+        top: Sequence[Blob],
+        propagate_down: Sequence[bool],
+    ) -> tuple[Array | None, Array | None, bool]:
+        """Where the gradients of scale and bias go, and whether they are added."""
+        wanted = self.param_propagate_down
+        if len(bottom) == 1:
+            targets, accumulate = param_gradients(self.blobs, wanted)
+            shift = targets[1] if len(targets) > 1 else None
+            return targets[0], shift, accumulate
+        bias = self._bias
+        if bias is not None and wanted[-1]:
+            # A parameter's gradient is added up, that of a bottom is not.
+            dy = top[0].diff
             db, accumulate = bias.gradient_target()
             self.ops.sum_outer(dy, self._axis, bias.shape, db, accumulate=accumulate)
-        if len(bottom) > 1 and propagate_down[1]:
-            self._backward_scale(bottom, dy, bottom[1].diff, accumulate=False)
-        elif len(bottom) == 1 and self.param_propagate_down[0]:
-            ds, accumulate = self.blobs[0].gradient_target()
-            self._backward_scale(bottom, dy, ds, accumulate=accumulate)
-        if propagate_down[0]:
-            scale = self._scale(bottom).data
-            self.ops.scale_shift(dy, self._axis, scale, None, bottom[0].diff)
-
-    def _backward_scale(
-        self, bottom: Sequence[Blob], dy: Array, out: Array, *, accumulate: bool
-    ) -> None:
-        x = self._saved.data(bottom[0])
-        self.ops.sum_outer(x, self._axis, out.shape, out, dy, accumulate=accumulate)
+        return (bottom[1].diff if propagate_down[1] else None), None, False
 
     @classmethod
     def examples(cls) -> list[Example]:

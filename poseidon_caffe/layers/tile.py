@@ -56,12 +56,7 @@ class Tile(Layer):
             return
         p = self.param.tile_param
         axis = bottom[0].canonical_axis(p.axis)
-        length, before = bottom[0].shape[axis], (slice(None),) * axis
-        parts = [
-            top[0].diff[(*before, slice(i * length, (i + 1) * length))]
-            for i in range(p.tiles)
-        ]
-        self.ops.add(parts, bottom[0].diff, [1.0] * p.tiles)
+        self.ops.sum_copies(top[0].diff, axis, p.tiles, bottom[0].diff)
 
     @classmethod
     def examples(cls) -> list[Example]:

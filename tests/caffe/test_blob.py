@@ -54,6 +54,13 @@ def test_shrinking_keeps_the_values():
     np.testing.assert_array_equal(blob.data, [[0, 1, 2], [3, 4, 5]])
 
 
+def test_a_shape_in_one_tuple_is_refused():
+    blob = Blob(core.Blob((2, 3)))
+    with pytest.raises(TypeError, match=r"reshape\(\(1, 3\)\): give one number"):
+        blob.reshape((1, 3))
+    assert tuple(blob.shape) == (2, 3)
+
+
 @pytest.mark.parametrize("name", ["data", "diff"])
 def test_assigning_says_what_to_write_instead(name):
     blob = Blob(core.Blob((2,)))

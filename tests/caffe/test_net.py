@@ -196,6 +196,9 @@ def test_forward_with_inputs(net):
         net.forward(data=data)
     with pytest.raises(ShapeError, match="batch"):
         net.forward(data=data[:3], label=np.ones(4))
+    with pytest.raises(ValueError, match="broadcast") as caught:
+        net.forward(data=data[:, :, 1:], label=np.ones(4))
+    assert 'blob "data"' in caught.value.__notes__[0]
 
 
 def test_backward_is_the_gradient(net):

@@ -131,6 +131,8 @@ def test_thousands_of_layers_need_no_deep_recursion():
     ("make", "said"),
     [
         (lambda: L.Convolution(L.Input(), num_outptu=3), "did you mean 'num_output'"),
+        (lambda: L.Convolutio(L.Input(), num_output=3), "did you mean 'Convolution'"),
+        (lambda: L.MyOwn(L.Input(), num_output=3), "'MyOwn' is no layer type"),
         (lambda: L.Pooling(L.Input(), pool="MXA"), "expected one of MAX"),
         (lambda: L.ReLU(L.Input(), relu_param={"slope": 1}), "ReLUParameter"),
         (lambda: L.InnerProduct(L.Input(), num_output="ten"), "num_output"),

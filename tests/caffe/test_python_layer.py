@@ -199,6 +199,9 @@ def test_exceptions_go_up_unchanged(make):
     with pytest.raises(Exception, match="in forward") as caught:
         net.forward()
     assert type(caught.value).__name__ == "Unusual"
+    assert caught.value.__notes__ == [
+        'raised in layer "failing" (Python), forward of user_layers.Failing'
+    ]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +220,7 @@ def test_errors_name_the_layer(make, layer, said):
     with pytest.raises(LayerError, match=said) as caught:
         make(layer)
     assert "(Python)" in str(caught.value)
+    assert not getattr(caught.value, "__notes__", [])  # it is named already
 
 
 def test_a_function_may_make_the_layer(make):
@@ -226,8 +230,9 @@ def test_a_function_may_make_the_layer(make):
 
 def test_a_missing_import_inside_the_module_is_the_users_own_error(make, tmp_path):
     (tmp_path / "broken_layers.py").write_text("import is_not_there_at_all\n")
-    with pytest.raises(ModuleNotFoundError, match="is_not_there_at_all"):
+    with pytest.raises(ModuleNotFoundError, match="is_not_there_at_all") as caught:
         make(python("Flat").replace("user_layers", "broken_layers"))
+    assert "import of broken_layers.Flat" in caught.value.__notes__[0]
 
 
 def test_nothing_is_fused_or_shared_around_it():

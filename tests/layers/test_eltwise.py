@@ -23,6 +23,23 @@ def test_max_gives_ties_to_the_second_of_the_first_two():
     assert [d.tolist() for d in dx] == [[0, 1, 0], [1, 0, 1], [0, 0, 0]]
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_max_in_place_keeps_what_backward_reads(count):
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((count, 2, 3))
+    found = []
+    for in_place in (False, True):
+        run = eltwise("operation: MAX", count)
+        for blob, value in zip(run.bottom, values, strict=True):
+            blob.data[...] = value
+        top = run.bottom[:1] if in_place else run.top
+        run.layer.forward(run.bottom, top)
+        top[0].diff[...] = np.arange(6).reshape(2, 3)
+        run.layer.backward(top, [True] * count, run.bottom)
+        found.append([blob.diff.copy() for blob in run.bottom])
+    np.testing.assert_array_equal(*found)
+
+
 def test_stable_product_has_gradients_at_zero():
     run = eltwise("operation: PROD", shape=(1,))
     for blob, value in zip(run.bottom, (0, 2, 3), strict=True):

@@ -275,5 +275,6 @@ def test_wrong_settings_are_refused(text, error, message, build):
 
 def test_a_line_without_a_label_is_named(build, tmp_path):
     (tmp_path / "list.txt").write_text("a.png 1\nb.png\n")
-    with pytest.raises(ParseError, match=r'list.txt:2: expected "PATH LABEL"'):
+    told = r'layer "d" \(ImageData\): .*list.txt:2: expected "PATH LABEL"'
+    with pytest.raises(ParseError, match=told):
         build(f'image_data_param {{ source: "{tmp_path}/list.txt" }}')

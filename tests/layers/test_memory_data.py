@@ -141,6 +141,8 @@ def test_what_reset_refuses():
         layer.reset(data.astype(np.float64), labels)
     with pytest.raises(DataError, match="float32 and C-contiguous"):
         layer.reset(data[:, :, :, ::-1], labels)
+    with pytest.raises(DataError, match="not float32 with other strides"):
+        layer.reset(np.asfortranarray(data), labels)
 
 
 @pytest.mark.parametrize("missing", ["batch_size", "channels", "height", "width"])

@@ -64,3 +64,14 @@ def test_nothing_to_sum_is_0():
 def test_there_must_be_such_an_axis():
     with pytest.raises(ShapeError, match="axis 2"):
         build("Reduction", "reduction_param { axis: 2 }", [(2, 3)])
+
+
+@pytest.mark.parametrize("operation", list(OPERATIONS))
+def test_large_ones_are_shared_by_threads(operation, cpu):
+    x = np.random.default_rng(1).standard_normal((3, 70, 50, 60)).astype(np.float32)
+    param = f"reduction_param {{ operation: {operation} axis: 1 }}"
+    run = build("Reduction", param, [x.shape], ops=cpu, channels_last=True)
+    run.bottom[0].data[...] = x
+    want = OPERATIONS[operation][0](x).sum((1, 2, 3), np.float64)
+    want /= x[0].size if operation == "MEAN" else 1
+    np.testing.assert_allclose(run.forward()[0], want, rtol=1e-4, atol=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import runpy
 
 import pytest
 
@@ -56,6 +57,16 @@ def test_unknown_errors_say_where_and_how_to_see_more():
     assert "test_console.py" in found.hints[1]
     assert "in broken" in found.hints[1]
     assert "--debug" in found.hints[-1]
+    caught.value.add_note("raised in layer x")
+    assert "raised in layer x" in explain(caught.value).hints
+
+
+def test_a_file_that_is_no_python_is_named(tmp_path):
+    path = tmp_path / "old.py"
+    path.write_text('import os\nprint "x"\n')
+    with pytest.raises(SyntaxError) as caught:
+        runpy.run_path(str(path))
+    assert explain(caught.value).hints[0] == f'at {path}:2: "print "x""'
 
 
 def test_exit_codes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from poseidon_caffe.backend.cpu.activation import CpuActivation
+from poseidon_caffe.backend.cpu.affine import CpuAffine
 from poseidon_caffe.backend.cpu.batch_norm import DnnlBatchNorm
 from poseidon_caffe.backend.cpu.blas import CpuBlas
 from poseidon_caffe.backend.cpu.columns import CpuColumns
@@ -13,10 +14,12 @@ from poseidon_caffe.backend.cpu.dnnl import Dnnl, load
 from poseidon_caffe.backend.cpu.elementwise import CpuElementwise
 from poseidon_caffe.backend.cpu.functions import CpuFunctions
 from poseidon_caffe.backend.cpu.indexing import CpuIndexing
+from poseidon_caffe.backend.cpu.joining import CpuJoining
 from poseidon_caffe.backend.cpu.label_losses import CpuLabelLosses
 from poseidon_caffe.backend.cpu.loss import CpuLoss
 from poseidon_caffe.backend.cpu.lrn import DnnlLrn
-from poseidon_caffe.backend.cpu.moments import CpuMoments
+from poseidon_caffe.backend.cpu.normalize import DnnlMoments
+from poseidon_caffe.backend.cpu.pair_losses import CpuPairLosses
 from poseidon_caffe.backend.cpu.pool import DnnlPool
 from poseidon_caffe.backend.cpu.random import CpuRandom
 from poseidon_caffe.backend.cpu.recurrent import CpuRecurrent
@@ -40,10 +43,13 @@ class CpuOps(
     CpuActivation,
     CpuFunctions,
     CpuColumns,
+    CpuJoining,
+    CpuAffine,
     CpuElementwise,
-    CpuMoments,
+    DnnlMoments,
     CpuLoss,
     CpuLabelLosses,
+    CpuPairLosses,
     CpuIndexing,
     CpuRandom,
     CpuRecurrent,
@@ -78,7 +84,7 @@ class CpuOps(
     def pooling(self, geometry: PoolGeometry) -> PoolKernel:
         """A pooling kernel for ``geometry``."""
         if geometry.method == "stochastic":
-            return CpuStochasticPool(geometry, self._pool)
+            return CpuStochasticPool(geometry, self._pool, self.dnnl)
         return DnnlPool(geometry, self.dnnl)
 
     def lrn(self, geometry: LrnGeometry) -> DnnlLrn:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from poseidon_caffe.backend.cpu.blocks import in_blocks
+from poseidon_caffe.backend.cpu.chain import DnnlChain, each, of, one
 from poseidon_caffe.backend.cpu.dnnl import Alg
 from poseidon_caffe.backend.cpu.eltwise import DnnlEltwise
-from poseidon_caffe.backend.cpu.layout import alike
+from poseidon_caffe.backend.cpu.layout import alike, flat_together
 from poseidon_caffe.backend.cpu.prelu import DnnlPrelu
 from poseidon_caffe.backend.threads import ThreadPool
 from poseidon_caffe.types import Array
 
 __all__ = ["CpuActivation"]
 
+_ONE = np.ones(1, np.float32)
+_CUBE = 3.0
 
-class CpuActivation(DnnlEltwise, DnnlPrelu):
+
+class CpuActivation(DnnlEltwise, DnnlChain, DnnlPrelu):
     """`ActivationOps` with the common ones on oneDNN."""
 
     _pool: ThreadPool
@@ -62,22 +68,40 @@ class CpuActivation(DnnlEltwise, DnnlPrelu):
 
     def dropout(self, x: Array, mask: Array, scale: float, y: Array) -> None:
         """y = x * mask * scale; mask is uint8 0/1 of x's shape."""
-
-        def run(x: Array, mask: Array, y: Array) -> None:
-            super(CpuActivation, self).dropout(x, mask, scale, y)
-
-        in_blocks(self._pool, run, (x, mask, y))
+        flat = flat_together(x, mask, y) if x.size and alike(x, y) else None
+        if flat is None or mask.dtype != np.uint8:
+            super().dropout(x, mask, scale, y)
+            return
+        run = self._chain(x.size, each(Alg.MUL, "uint8"), one(Alg.MUL))
+        run(flat[0], flat[1], np.array([scale], np.float32), flat[2])
 
     def power(
         self, x: Array, y: Array, power: float, scale: float, shift: float
     ) -> None:
         """y = (shift + scale * x) ** power."""
-        in_blocks(self._pool, super().power, (x, y), power, scale, shift)
+        if not scale or power not in {1.0, 2.0} or not alike(x, y):
+            in_blocks(self._pool, super().power, (x, y), power, scale, shift)
+        elif power == 1.0:
+            self._eltwise(x.size, Alg.LINEAR, scale, shift)(x, y)
+        else:
+            steps = (one(Alg.MUL), of(Alg.LINEAR, scale, shift), of(Alg.SQUARE))
+            self._chain(x.size, *steps)(x, _ONE, y)
 
     def power_backward(
         self, x: Array, y: Array, dy: Array, dx: Array,
         power: float, scale: float, shift: float,
     ) -> None:  # fmt: skip
         """dx = dy * power * scale * (shift + scale * x) ** (power - 1)."""
-        run = super().power_backward
-        in_blocks(self._pool, run, (x, y, dy, dx), power, scale, shift)
+        if not scale or power not in {1.0, 2.0, 3.0} or not alike(x, dy, dx):
+            run = super().power_backward
+            in_blocks(self._pool, run, (x, y, dy, dx), power, scale, shift)
+            return
+        factor = np.array([power * scale], np.float32)
+        if power == 1.0:
+            self._chain(x.size, one(Alg.MUL))(dy, factor, dx)
+            return
+        slope = [of(Alg.LINEAR, scale, shift)]
+        if power == _CUBE:
+            slope.append(of(Alg.SQUARE))
+        steps = (one(Alg.MUL), *slope, one(Alg.MUL), each(Alg.MUL))
+        self._chain(x.size, *steps)(x, _ONE, factor, dy, dx)

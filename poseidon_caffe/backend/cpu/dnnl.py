@@ -11,6 +11,7 @@ import ctypes
 import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,7 @@ __all__ = [
     "Desc",
     "Dnnl",
     "Memory",
+    "PostOp",
     "Primitive",
     "Prop",
     "Query",
@@ -57,6 +59,18 @@ class Desc(Owned):
     def __init__(self, handle: int | None, library: Dnnl) -> None:
         super().__init__(handle, library.lib.dnnl_memory_desc_destroy)
         self.size_bytes = int(library.lib.dnnl_memory_desc_get_size(handle))
+
+
+class PostOp(NamedTuple):
+    """What to do with a result: a function of it, or combine it with an operand.
+
+    The operand of the post-op at index i is ``Arg.POST_OP * (i + 1) | Arg.SRC_1``.
+    """
+
+    alg: Alg
+    operand: Desc | None = None
+    alpha: float = 0.0
+    beta: float = 0.0
 
 
 class Attr(Owned):
@@ -241,9 +255,11 @@ class Dnnl:
         relu: float | None = None,
         sum_scale: float | None = None,
         scaled: Sequence[int] = (),
+        then: Sequence[PostOp] = (),
     ) -> Attr:
         """Attributes: user scratchpad; then add the old output; then a ReLU.
 
+        After these follow the post-operations ``then``.
         ``scaled`` operands are multiplied by factors given at run time, as
         operands ``Arg.SCALES | operand`` of one element each.
         """
@@ -254,7 +270,7 @@ class Dnnl:
         set_scales = self.lib.dnnl_primitive_attr_set_scales_mask
         for operand in scaled:
             self.check(set_scales(attr.handle, int(operand), 0), "scale")
-        if relu is None and sum_scale is None:
+        if relu is None and sum_scale is None and not then:
             return attr
         ops = ctypes.c_void_p()
         self.lib.dnnl_post_ops_create(ctypes.byref(ops))
@@ -262,11 +278,20 @@ class Dnnl:
             self.lib.dnnl_post_ops_append_sum(ops, sum_scale, 0, 0)
         if relu is not None:
             self.lib.dnnl_post_ops_append_eltwise(ops, int(Alg.RELU), relu, 0.0)
+        for op in then:
+            self.check(self._append(ops, op), "post-op")
         self.check(
             self.lib.dnnl_primitive_attr_set_post_ops(attr.handle, ops), "post-op"
         )
         self.lib.dnnl_post_ops_destroy(ops)
         return attr
+
+    def _append(self, ops: ctypes.c_void_p, op: PostOp) -> int:
+        if op.operand is not None:
+            handle = op.operand.handle
+            return int(self.lib.dnnl_post_ops_append_binary(ops, int(op.alg), handle))
+        append = self.lib.dnnl_post_ops_append_eltwise
+        return int(append(ops, int(op.alg), op.alpha, op.beta))
 
     def describe(
         self, kind: str, *args: object, attr: Attr | None = None
@@ -307,6 +332,25 @@ class Dnnl:
         self.check(status, "reorder")
         desc = PrimitiveDesc(handle.value, self)
         return Primitive(desc, {Arg.SRC: src, Arg.DST: dst})
+
+    def concat(self, srcs: Sequence[Desc], axis: int, dst: Desc) -> Primitive:
+        """Joins its operands along ``axis``: ``run(*srcs, dst)``."""
+        handle = ctypes.c_void_p()
+        descs = (ctypes.c_void_p * len(srcs))(*(src.handle for src in srcs))
+        status = self.lib.dnnl_concat_primitive_desc_create(
+            ctypes.byref(handle),
+            self.engine,
+            ctypes.c_void_p(dst.handle),
+            len(srcs),
+            axis,
+            descs,
+            ctypes.c_void_p(self._plain_attr.handle),
+        )
+        self.check(status, "concat")
+        operands = {int(Arg.MULTIPLE_SRC) + i: src for i, src in enumerate(srcs)}
+        return Primitive(
+            PrimitiveDesc(handle.value, self), {**operands, int(Arg.DST): dst}
+        )
 
     def sgemm(
         self,

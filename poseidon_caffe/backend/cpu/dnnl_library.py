@@ -73,7 +73,9 @@ class Alg(enum.IntEnum):
     RELU = 0x20
     TANH = 0x21
     ELU = 0x22
+    SQUARE = 0x23
     ABS = 0x24
+    SQRT = 0x25
     LINEAR = 0x26
     SOFT_RELU = 0x27
     LOGISTIC = 0x29
@@ -92,9 +94,14 @@ class Alg(enum.IntEnum):
     LRN_ACROSS = 0xAFF
     LRN_WITHIN = 0xBFF
     MUL = 0x1FFF1
+    DIV = 0x1FFF4
     SUB = 0x1FFF5
     ADD = 0x1FFF0
     MAX = 0x1FFF2
+    GE = 0x1FFF6
+    GT = 0x1FFF7
+    LT = 0x1FFF9
+    EQ = 0x1FFFA
     SOFTMAX = 0x30000
 
 
@@ -118,7 +125,9 @@ class Arg(enum.IntEnum):
     DIFF_BIAS = 169
     DIFF_SCALE = 255
     DIFF_SHIFT = 256
+    MULTIPLE_SRC = 1024
     SCALES = 4096
+    POST_OP = 32768
 
 
 class Query(enum.IntEnum):
@@ -198,6 +207,7 @@ def _declare(lib: ctypes.CDLL) -> None:
         pointer, f32, ctypes.c_int32, ctypes.c_int,
     ]  # fmt: skip
     lib.dnnl_post_ops_append_eltwise.argtypes = [pointer, ctypes.c_int, f32, f32]
+    lib.dnnl_post_ops_append_binary.argtypes = [pointer, ctypes.c_int, pointer]
     for name in ("memory", "memory_desc", "primitive", "primitive_desc"):
         getattr(lib, f"dnnl_{name}_destroy").argtypes = [pointer]
     lib.dnnl_primitive_attr_destroy.argtypes = [pointer]

@@ -104,8 +104,9 @@ class CpuFunctions(DnnlEltwise, ReferenceFunctions):
         self, x: Array, y: Array, scale: float, shift: float, factor: float
     ) -> None:
         """y = factor log(scale x + shift)."""
-        if (scale, shift, factor) == (1.0, 0.0, 1.0) and alike(x, y):
-            self._eltwise(x.size, Alg.LOG)(x, y)
+        # NumPy's logarithm takes less than half the time of oneDNN's.
+        if (scale, shift, factor) == (1.0, 0.0, 1.0):
+            in_blocks(self._pool, _log, (x, y))
         else:
             in_blocks(self._pool, super().logarithm, (x, y), scale, shift, factor)
 
@@ -138,3 +139,8 @@ class CpuFunctions(DnnlEltwise, ReferenceFunctions):
     def threshold(self, x: Array, y: Array, threshold: float) -> None:
         """y = 1 where x > threshold, else 0."""
         in_blocks(self._pool, super().threshold, (x, y), threshold)
+
+
+def _log(x: Array, y: Array) -> None:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.log(x, out=y)

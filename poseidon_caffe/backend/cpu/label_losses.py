@@ -8,29 +8,45 @@ from functools import partial
 
 import numpy as np
 
-from poseidon_caffe.backend.cpu.blocks import BLOCK_COUNT
-from poseidon_caffe.backend.cpu.layout import flat_together
+from poseidon_caffe.backend.cpu.blocks import in_blocks
+from poseidon_caffe.backend.cpu.chain import each, each_row, of, one
+from poseidon_caffe.backend.cpu.dnnl import Alg
+from poseidon_caffe.backend.cpu.layout import alike, flat_together
 from poseidon_caffe.backend.cpu.loss import class_planes
-from poseidon_caffe.backend.reference.label_losses import ReferenceLabelLosses
+from poseidon_caffe.backend.cpu.pieces import (
+    CpuPieces,
+    sum_of,
+    sum_of_squares,
+)
+from poseidon_caffe.backend.reference.label_losses import (
+    ReferenceLabelLosses,
+    at_labels,
+)
 from poseidon_caffe.backend.reference.loss import labels_like
 from poseidon_caffe.backend.threads import ThreadPool
 from poseidon_caffe.types import Array
 
 __all__ = ["CpuLabelLosses"]
 
-_Sums = tuple[float, int]
+_MINUS_ONE, _ZERO, _ONE = (np.full(1, value, np.float32) for value in (-1, 0, 1))
+#: Elements of a piece of NumPy's work: its arrays fit a core's cache, and there are
+#: few hand-overs of the interpreter's lock.
+_PIECE_COUNT = 1 << 16
+#: Elements that are worth a thread.
+_SHARE_COUNT = 1 << 16
 
 
-class CpuLabelLosses(ReferenceLabelLosses):
+class CpuLabelLosses(CpuPieces, ReferenceLabelLosses):
     """`LabelLossOps`: the reference, piece by piece where a loss runs over much."""
 
     _pool: ThreadPool
 
     def _over_pieces(
-        self, count: int, step: int, piece: Callable[[slice], _Sums]
-    ) -> _Sums:
-        """The sums of ``piece`` over 0..count; exact, whatever thread comes first."""
-        found: list[_Sums] = []
+        self, rows: int, length: int, piece: Callable[[slice], float]
+    ) -> float:
+        """The sum of ``piece`` over 0..rows; exact, whatever thread comes first."""
+        found: list[float] = []
+        step = max(1, _PIECE_COUNT // length)
 
         def work(first: int, last: int) -> None:
             found.extend(
@@ -38,55 +54,87 @@ class CpuLabelLosses(ReferenceLabelLosses):
                 for start in range(first, last, step)
             )
 
-        shares = max(1, min(self._pool.threads, count // (4 * step)))
-        ends = [count * i // shares for i in range(shares + 1)]
+        shares = max(1, min(self._pool.threads, rows * length // _SHARE_COUNT))
+        ends = [rows * i // shares for i in range(shares + 1)]
         self._pool.run([partial(work, ends[i], ends[i + 1]) for i in range(shares)])
-        return math.fsum(total for total, _ in found), sum(n for _, n in found)
+        return math.fsum(found)
 
     def sigmoid_loss(
         self, x: Array, target: Array, ignore_label: int | None
     ) -> tuple[float, int]:
         """(sum of the cross entropy of sigmoid(x) and ``target``, targets counted)."""
-        flat = flat_together(x, target)
+        flat = flat_together(x, target) if alike(x, target) else None
         if flat is None:
             return super().sigmoid_loss(x, target, ignore_label)
         scores, targets = flat
+        ignored: list[int] = []
 
-        def piece(part: slice) -> _Sums:
-            each = _cross_entropy(scores[part], targets[part])
-            if ignore_label is None:
-                return float(each.sum(dtype=np.float64)), each.size
-            counted = np.trunc(targets[part]) != ignore_label
-            total = each.sum(dtype=np.float64, where=counted)
-            return float(total), int(np.count_nonzero(counted))
+        def piece(part: slice, y: Array) -> float:
+            t = targets[part]
+            self._cross_entropy(scores[part], t, y)
+            if ignore_label is not None:
+                out = np.trunc(t) == ignore_label
+                np.copyto(y, 0, where=out)
+                ignored.append(int(np.count_nonzero(out)))
+            return sum_of(y)
 
-        return self._over_pieces(x.size, BLOCK_COUNT, piece)
+        total = self._sum_pieces(x.size, piece)
+        return total, x.size - sum(ignored)
+
+    def _cross_entropy(self, x: Array, target: Array, y: Array) -> None:
+        """y = ((x >= 0) - t) x + log(1 + exp(-|x|)), as Caffe has it."""
+        count = x.size
+        linear = self._chain(count, one(Alg.GE), each(Alg.SUB), each(Alg.MUL))
+        linear(x, _ZERO, target, x, y)
+        # A soft ReLU of slope -1 is -log(1 + exp(-x)).
+        rest = (of(Alg.ABS), of(Alg.SOFT_RELU, -1.0), of(Alg.LINEAR, -1.0))
+        self._chain(count, one(Alg.MUL), *rest, each(Alg.ADD))(x, _ONE, y, y)
 
     def sigmoid_loss_backward(
         self, x: Array, target: Array, ignore_label: int | None, weight: float,
         dx: Array,
     ) -> None:  # fmt: skip
         """dx = weight * (sigmoid(x) - target), 0 where ignored."""
-        flat = flat_together(x, target, dx)
-        if flat is None:
+        if not alike(x, target, dx):
             super().sigmoid_loss_backward(x, target, ignore_label, weight, dx)
             return
-        scores, targets, out = flat
+        steps = (one(Alg.MUL), of(Alg.LOGISTIC), each(Alg.SUB), one(Alg.MUL))
+        run = self._chain(x.size, *steps)
+        run(x, _ONE, target, np.array([weight], np.float32), dx)
+        if ignore_label is not None:
+            in_blocks(self._pool, _clear, (target, dx), ignore_label)
 
-        def piece(part: slice) -> _Sums:
-            y, t = out[part], targets[part]
-            np.negative(scores[part], out=y)
-            with np.errstate(over="ignore"):
-                np.exp(y, out=y)
-            y += 1
-            np.divide(1, y, out=y)
-            y -= t
-            y *= weight
-            if ignore_label is not None:
-                y[np.trunc(t) == ignore_label] = 0
-            return 0.0, 0
+    def hinge_loss(self, x: Array, label: Array, *, squared: bool) -> float:
+        """Sum of max(0, 1 + s x) or its squares."""
+        if not (x.flags.c_contiguous and alike(x)):
+            return super().hinge_loss(x, label, squared=squared)
+        labels = label.reshape(-1)
 
-        self._over_pieces(x.size, BLOCK_COUNT, piece)
+        def piece(part: slice, y: Array) -> float:
+            scores, at = x[part], at_labels(labels[part])
+            self._chain(y.size, one(Alg.ADD), of(Alg.RELU))(scores, _ONE, y)
+            y.reshape(scores.shape)[at] = np.maximum(1 - scores[at], 0)
+            return sum_of_squares(y) if squared else sum_of(y)
+
+        return self._sum_pieces(len(x), piece, x.shape[1])
+
+    def hinge_loss_backward(
+        self, x: Array, label: Array, weight: float, dx: Array, *, squared: bool
+    ) -> None:
+        """dx = weight * s where 1 + s x > 0; squared: 2 weight s max(0, 1 + s x)."""
+        if not (x.flags.c_contiguous and alike(x, dx)):
+            super().hinge_loss_backward(x, label, weight, dx, squared=squared)
+            return
+        at = at_labels(label)
+        own = x[at]
+        factor = np.array([2 * weight if squared else weight], np.float32)
+        if squared:
+            run = self._chain(x.size, one(Alg.ADD), of(Alg.RELU), one(Alg.MUL))
+            run(x, _ONE, factor, dx)
+            dx[at] = -np.maximum(1 - own, 0) * factor
+        else:
+            self._chain(x.size, one(Alg.GT), one(Alg.MUL))(x, _MINUS_ONE, factor, dx)
+            dx[at] = (own < 1) * -factor
 
     def infogain_loss(
         self, prob: Array, label: Array, axis: int, ignore_label: int | None,
@@ -99,17 +147,19 @@ class CpuLabelLosses(ReferenceLabelLosses):
         labels, counted = labels_like(rows[0], label, 1, ignore_label)
         all_counted = bool(counted.all())
 
-        def piece(part: slice) -> _Sums:
+        def piece(part: slice) -> float:
             gains = np.take(gain, labels[part, 0], axis=0)
             if not all_counted:
                 gains *= counted[part]
-            logs = np.maximum(rows[0][part], rows[0].dtype.type(floor))
-            np.log(logs, out=logs)
-            gains *= logs
-            return -float(gains.sum(dtype=np.float64)), 0
+            given = rows[0][part]
+            # The copy that maximum() makes is rarely needed; NaN goes there too.
+            if not given.min(initial=1) >= floor:
+                given = np.maximum(given, given.dtype.type(floor))
+            logs = np.log(given)
+            products = np.matmul(gains[:, None, :], logs[:, :, None])
+            return -float(products.sum(dtype=np.float64))
 
-        step = max(1, BLOCK_COUNT // rows[0].shape[1])
-        total, _ = self._over_pieces(len(labels), step, piece)
+        total = self._over_pieces(len(labels), rows[0].shape[1], piece)
         return total, int(np.count_nonzero(counted))
 
     def infogain_loss_backward(
@@ -124,20 +174,14 @@ class CpuLabelLosses(ReferenceLabelLosses):
             )
             return
         labels, counted = labels_like(rows[0], label, 1, ignore_label)
-        all_counted = bool(counted.all())
-        sums = gain.sum(axis=1) * gain.dtype.type(weight)
-        weighted = gain * gain.dtype.type(weight)
-
-        def piece(part: slice) -> _Sums:
-            at, y = labels[part, 0], rows[1][part]
-            np.multiply(rows[0][part], sums[at][:, None], out=y)
-            y -= np.take(weighted, at, axis=0)
-            if not all_counted:
-                y *= counted[part]
-            return 0.0, 0
-
-        step = max(1, BLOCK_COUNT // rows[0].shape[1])
-        self._over_pieces(len(labels), step, piece)
+        at, weighted = labels[:, 0], (gain * weight).astype(np.float32)
+        sums, gains = weighted.sum(axis=1)[at], np.take(weighted, at, axis=0)
+        if not counted.all():
+            sums *= counted[:, 0]
+            gains *= counted
+        count, places = gains.size, len(gains)
+        run = self._chain(count, each_row(Alg.MUL), each(Alg.SUB), rows=places)
+        run(rows[0], sums, gains, rows[1])
 
 
 def _rows(axis: int, *arrays: Array) -> list[Array] | None:
@@ -148,13 +192,5 @@ def _rows(axis: int, *arrays: Array) -> list[Array] | None:
     return [plane[:, :, 0] for plane in planes]
 
 
-def _cross_entropy(x: Array, target: Array) -> Array:
-    """max(x, 0) - x t + log(1 + exp(-|x|)), as Caffe has it: NumPy's log1p is slow."""
-    small = np.abs(x)
-    np.negative(small, out=small)
-    np.exp(small, out=small)
-    small += 1
-    np.log(small, out=small)
-    small += np.maximum(x, 0)
-    small -= x * target
-    return small
+def _clear(target: Array, y: Array, ignore_label: int) -> None:
+    np.copyto(y, 0, where=np.trunc(target) == ignore_label)

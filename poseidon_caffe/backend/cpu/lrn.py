@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -15,23 +16,61 @@ from poseidon_caffe.backend.cpu.layout import (
     order_of,
     supported,
 )
+from poseidon_caffe.backend.cpu.lrn_within import WithinLrn
 from poseidon_caffe.backend.geometry import LrnGeometry
 from poseidon_caffe.backend.reference.batch_norm import same_memory
 from poseidon_caffe.backend.reference.lrn import ReferenceLrn
 from poseidon_caffe.backend.threads import ThreadPool
+from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Array, Shape
 
 __all__ = ["DnnlLrn"]
 
 
-@dataclass
-class _Plan:
-    """Both primitives for one layout (`order_of`) of all arrays."""
+class _Kernel(Protocol):
+    """Runs on arrays that all lie as those that it was made for."""
 
-    forward: Primitive
-    backward: Primitive
-    workspace: Array | None
-    order: Shape
+    def forward(self, x: Array, y: Array) -> None:
+        """y = normalised x."""
+
+    def backward(self, x: Array, dy: Array, dx: Array) -> None:
+        """dx = gradient, after a forward of the same x; may be x or dy."""
+
+
+class _Across:
+    """oneDNN's own kernel, across channels."""
+
+    def __init__(self, geometry: LrnGeometry, dnnl: Dnnl, x: Array) -> None:
+        g, data = geometry, dnnl.desc_of(x)
+        settings = (np.int64(g.size), float(g.alpha), float(g.beta), float(g.k))
+        desc = dnnl.describe(
+            "lrn_forward", Prop.TRAINING, Alg.LRN_ACROSS, data, data, *settings
+        )
+        back = dnnl.describe(
+            "lrn_backward", Alg.LRN_ACROSS, data, data, data, *settings, desc
+        )
+        forward: dict[int, Desc] = {Arg.SRC: data, Arg.DST: data}
+        backward: dict[int, Desc] = {
+            Arg.SRC: data, Arg.DIFF_DST: data, Arg.DIFF_SRC: data,
+        }  # fmt: skip
+        kept = desc.desc(Query.WORKSPACE)
+        self._workspace: tuple[Array, ...] = ()
+        if kept.size_bytes:
+            forward[Arg.WORKSPACE] = backward[Arg.WORKSPACE] = kept
+            self._workspace = (empty_array(kept.size_bytes, np.uint8),)
+        self._forward = Primitive(desc, forward)
+        self._backward = Primitive(back, backward)
+
+    def forward(self, x: Array, y: Array) -> None:
+        """y = normalised x."""
+        self._forward(x, y, *self._workspace)
+
+    def backward(self, x: Array, dy: Array, dx: Array) -> None:
+        """dx = gradient, after a forward of the same x."""
+        # oneDNN reads neighbours' dy after it has written their dx.
+        if same_memory(dy, dx):
+            dy = _laid(dy, order_of(dy), copy=True)
+        self._backward(x, dy, dx, *self._workspace)
 
 
 class _ImageByImage:
@@ -62,73 +101,52 @@ class _ImageByImage:
 
 
 class DnnlLrn:
-    """`LrnKernel` across channels on oneDNN; the rest as the reference does it."""
+    """`LrnKernel` on oneDNN; what it has no fast code for as the reference does it."""
 
     def __init__(self, geometry: LrnGeometry, dnnl: Dnnl, pool: ThreadPool) -> None:
         self.geometry = geometry
-        self._dnnl = dnnl
+        self._dnnl, self._pool = dnnl, pool
         self._reference = _ImageByImage(geometry, pool)
-        self._last: _Plan | None = None
-        self._plans: dict[Shape, _Plan] = {}
+        self._last: tuple[_Kernel, Shape] | None = None
+        self._kernels: dict[Shape, _Kernel | None] = {}
 
-    def _make(self, x: Array) -> _Plan:
-        g, dnnl, data = self.geometry, self._dnnl, self._dnnl.desc_of(x)
-        settings = (np.int64(g.size), float(g.alpha), float(g.beta), float(g.k))
-        desc = dnnl.describe(
-            "lrn_forward", Prop.TRAINING, Alg.LRN_ACROSS, data, data, *settings
-        )
-        back = dnnl.describe(
-            "lrn_backward", Alg.LRN_ACROSS, data, data, data, *settings, desc
-        )
-        forward: dict[int, Desc] = {Arg.SRC: data, Arg.DST: data}
-        backward: dict[int, Desc] = {
-            Arg.SRC: data, Arg.DIFF_DST: data, Arg.DIFF_SRC: data,
-        }  # fmt: skip
-        kept = desc.desc(Query.WORKSPACE)
-        workspace = None
-        if kept.size_bytes:
-            forward[Arg.WORKSPACE] = backward[Arg.WORKSPACE] = kept
-            workspace = empty_array(kept.size_bytes, np.uint8)
-        return _Plan(
-            Primitive(desc, forward), Primitive(back, backward), workspace, order_of(x)
-        )
+    def _make(self, x: Array) -> _Kernel | None:
+        if self.geometry.across_channels:
+            # oneDNN 2023.2 crashes on a neighbourhood of one channel.
+            across = self.geometry.size > 1
+            return _Across(self.geometry, self._dnnl, x) if across else None
+        try:
+            return WithinLrn(self.geometry, self._dnnl, self._pool, x)
+        except BackendError:
+            return None
 
-    def _plan(self, x: Array, y: Array) -> _Plan | None:
-        g = self.geometry
-        # oneDNN 2023.2 crashes on a neighbourhood of one channel.
-        if not (g.across_channels and g.size > 1 and supported(x) and alike(x, y)):
+    def _kernel(self, x: Array, y: Array) -> tuple[_Kernel, Shape] | None:
+        """The kernel for arrays that lie so (`order_of`)."""
+        if not (supported(x) and alike(x, y)):
             return None
         order = order_of(x)
-        plan = self._plans.get(order)
-        if plan is None:
-            plan = self._plans[order] = self._make(x)
-        return plan
+        if order not in self._kernels:
+            self._kernels[order] = self._make(x)
+        kernel = self._kernels[order]
+        return None if kernel is None else (kernel, order)
 
     def forward(self, x: Array, y: Array) -> None:
         """y = normalised x."""
-        self._last = plan = self._plan(x, y)
-        if plan is None:
+        self._last = self._kernel(x, y)
+        if self._last is None:
             self._reference.forward(x, y)
-        elif plan.workspace is None:
-            plan.forward(x, y)
         else:
-            plan.forward(x, y, plan.workspace)
+            self._last[0].forward(x, y)
 
     def backward(self, x: Array, y: Array, dy: Array, dx: Array) -> None:
         """dx = gradient, after a forward of the same x."""
-        plan = self._last
-        if plan is None:
+        if self._last is None:
             self._reference.backward(x, y, dy, dx)
             return
-        # As the forward's arrays lie; and oneDNN reads neighbours' dy after it has
-        # written their dx.
-        x = _laid(x, plan.order)
-        dy = _laid(dy, plan.order, copy=same_memory(dy, dx))
-        out = dx if order_of(dx) == plan.order else empty_laid(dx.shape, plan.order)
-        if plan.workspace is None:
-            plan.backward(x, dy, out)
-        else:
-            plan.backward(x, dy, out, plan.workspace)
+        kernel, order = self._last
+        # As the forward's arrays lie.
+        out = dx if order_of(dx) == order else empty_laid(dx.shape, order)
+        kernel.backward(_laid(x, order), _laid(dy, order), out)
         if out is not dx:
             np.copyto(dx, out)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from poseidon_caffe.backend.blob import empty_array
+from poseidon_caffe.backend.cpu.blocks import BLOCK_COUNT
 from poseidon_caffe.backend.cpu.dnnl import ANY, Arg, Desc, Dnnl, Primitive, Query
+from poseidon_caffe.backend.cpu.lstm_unit import DnnlLstmUnit
 from poseidon_caffe.backend.protocols.recurrent import SequenceKernel
 from poseidon_caffe.backend.reference.recurrent import ReferenceRecurrent
 from poseidon_caffe.backend.reference.workspace import Workspace
+from poseidon_caffe.backend.threads import ThreadPool
 from poseidon_caffe.types import Array, Shape
 
 __all__ = ["CpuLstm", "CpuRecurrent", "CpuRnn"]
@@ -271,7 +274,12 @@ class CpuRecurrent(ReferenceRecurrent):
     """`RecurrentOps` with sequences on oneDNN."""
 
     dnnl: Dnnl
+    _pool: ThreadPool
     _workspace: Workspace
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unit = DnnlLstmUnit()
 
     def lstm(
         self, steps: int, streams: int, outputs: int, dtype: type | np.dtype
@@ -295,10 +303,38 @@ class CpuRecurrent(ReferenceRecurrent):
         whole = self._workspace.take("lstm unit", (10, n, h), c.dtype)
         return whole[:4], whole[4:8], whole[8], whole[9]
 
+    def _in_rows(
+        self, work: Callable[..., None], c: Array, arrays: Sequence[Array | None]
+    ) -> None:
+        """``work(*arrays)`` for a few rows at a time, so that they stay in the cache.
+
+        Args:
+            work: treats every row by itself.
+            c: a row's cells.
+            arrays: their first axis are the rows; what is None stays so.
+        """
+        step = max(1, BLOCK_COUNT // max(c.shape[1], 1))
+
+        def piece(first: int) -> Callable[[], None]:
+            rows = slice(first, first + step)
+            parts = [None if array is None else array[rows] for array in arrays]
+            return lambda: work(*parts)
+
+        self._pool.run_many([piece(first) for first in range(0, len(c), step)])
+
     def lstm_unit(
         self, c_prev: Array, x: Array, cont: Array, c: Array, h: Array
     ) -> None:
         """One step: c = f c_prev + i g and h = o tanh(c)."""
+        if self._unit.takes(c_prev, x, cont, c, h):
+            arrays = (c_prev, x, cont, c, h)
+            self._unit.run(self.dnnl, self._pool, *arrays, back=False)
+            return
+        self._in_rows(self._unit_rows, c, (c_prev, x, cont, c, h))
+
+    def _unit_rows(
+        self, c_prev: Array, x: Array, cont: Array, c: Array, h: Array
+    ) -> None:
         gates, _, tanh_c, spare = self._unit_memory(c)
         _open_gates(_by_gate(x), cont[:, None], gates)
         _cell_and_hidden(gates, c_prev, c, tanh_c, h, spare)
@@ -315,6 +351,23 @@ class CpuRecurrent(ReferenceRecurrent):
         dx: Array | None,
     ) -> None:
         """dc_prev and dx, each when given."""
+        arrays = (c_prev, x, cont, c, dc, dh, dc_prev, dx)
+        if self._unit.takes(*arrays):
+            self._unit.run(self.dnnl, self._pool, *arrays, back=True)
+        else:
+            self._in_rows(self._unit_backward_rows, c, arrays)
+
+    def _unit_backward_rows(
+        self,
+        c_prev: Array,
+        x: Array,
+        cont: Array,
+        c: Array,
+        dc: Array,
+        dh: Array,
+        dc_prev: Array | None,
+        dx: Array | None,
+    ) -> None:
         gates, slopes, tanh_c, spare = self._unit_memory(c)
         _open_gates(_by_gate(x), cont[:, None], gates)
         np.tanh(c, out=tanh_c)

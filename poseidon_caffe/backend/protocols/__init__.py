@@ -27,6 +27,7 @@ from poseidon_caffe.backend.protocols.label_losses import LabelLossOps
 from poseidon_caffe.backend.protocols.loss import LossOps
 from poseidon_caffe.backend.protocols.moments import MomentOps
 from poseidon_caffe.backend.protocols.ops import Ops
+from poseidon_caffe.backend.protocols.pair_losses import PairLossOps
 from poseidon_caffe.backend.protocols.random import RandomOps
 from poseidon_caffe.backend.protocols.recurrent import RecurrentOps, SequenceKernel
 from poseidon_caffe.backend.protocols.update import UpdateOps, UpdateSegment
@@ -45,6 +46,7 @@ __all__ = [
     "LrnKernel",
     "MomentOps",
     "Ops",
+    "PairLossOps",
     "PoolKernel",
     "RandomOps",
     "RecurrentOps",

@@ -31,14 +31,22 @@ class ElementwiseOps(Protocol):
     def multiply(self, srcs: Sequence[Array], dst: Array) -> None:
         """dst = product of srcs; dst may be srcs[0]."""
 
-    def maximum(self, srcs: Sequence[Array], dst: Array, winner: Array | None) -> None:
-        """dst = elementwise max; winner (int32) gets the index of who gave it.
+    def maximum(self, srcs: Sequence[Array], dst: Array) -> None:
+        """dst = elementwise max; dst may be any of srcs."""
+
+    def maximum_backward(
+        self, srcs: Sequence[Array], index: int, dy: Array, dx: Array
+    ) -> None:
+        """dx = dy where srcs[index] gave the maximum, else 0; dx may be dy.
 
         Ties go as in Caffe: to the second of the first two, else to the earlier.
         """
 
     def concat(self, srcs: Sequence[Array], axis: int, dst: Array) -> None:
         """Join along ``axis``; sources that already are the slices are skipped."""
+
+    def sum_copies(self, src: Array, axis: int, copies: int, dst: Array) -> None:
+        """dst = the sum of ``copies`` equal parts of ``src`` along ``axis``."""
 
     def split(
         self,
@@ -57,6 +65,31 @@ class ElementwiseOps(Protocol):
         self, x: Array, axis: int, scale: Array | None, shift: Array | None, y: Array
     ) -> None:
         """y = x * scale + shift, broadcast from ``axis`` on; in place allowed."""
+
+    def scale_shift_backward(
+        self,
+        x: Array | None,
+        dy: Array,
+        axis: int,
+        scale: Array | None,
+        dx: Array | None,
+        dscale: Array | None,
+        dshift: Array | None,
+        *,
+        accumulate: bool = False,
+    ) -> None:
+        """Gradients of `scale_shift`, those that are given.
+
+        Args:
+            x: what was scaled; only read for ``dscale``.
+            dy: of any shape.
+            axis: that from which scale and shift are spread.
+            scale: None is 1 everywhere.
+            dx: dy * scale; may be ``dy``.
+            dscale: x * dy summed, of scale's shape.
+            dshift: dy summed, of shift's shape.
+            accumulate: dscale and dshift are added to.
+        """
 
     def sum_outer(
         self, x: Array, axis: int, shape: tuple[int, ...], out: Array,

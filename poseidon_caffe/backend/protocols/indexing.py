@@ -12,13 +12,16 @@ __all__ = ["IndexingOps"]
 class IndexingOps(Protocol):
     """Rows are the slices of an array along its first axis."""
 
-    def gather_rows(self, x: Array, index: Array, y: Array) -> None:
-        """y[i] = x[index[i]].
+    def gather_rows(
+        self, x: Array, index: Array, y: Array, plus: Array | None = None
+    ) -> None:
+        """y[i] = x[index[i]] [+ plus].
 
         Args:
             x: (R, ...).
             index: (M,), integers in 0..R-1, which the caller has checked.
             y: (M, ...), of the same trailing axes; shares no memory with ``x``.
+            plus: a row to add to each.
         """
 
     def scatter_add_rows(

@@ -26,6 +26,7 @@ from poseidon_caffe.backend.protocols.kernels import (
 from poseidon_caffe.backend.protocols.label_losses import LabelLossOps
 from poseidon_caffe.backend.protocols.loss import LossOps
 from poseidon_caffe.backend.protocols.moments import MomentOps
+from poseidon_caffe.backend.protocols.pair_losses import PairLossOps
 from poseidon_caffe.backend.protocols.random import RandomOps
 from poseidon_caffe.backend.protocols.recurrent import RecurrentOps
 from poseidon_caffe.backend.protocols.update import UpdateOps
@@ -42,6 +43,7 @@ class Ops(
     MomentOps,
     LossOps,
     LabelLossOps,
+    PairLossOps,
     IndexingOps,
     RandomOps,
     RecurrentOps,

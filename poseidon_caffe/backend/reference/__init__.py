@@ -17,6 +17,7 @@ from poseidon_caffe.backend.reference.label_losses import ReferenceLabelLosses
 from poseidon_caffe.backend.reference.loss import ReferenceLoss
 from poseidon_caffe.backend.reference.lrn import ReferenceNormalisation
 from poseidon_caffe.backend.reference.moments import ReferenceMoments
+from poseidon_caffe.backend.reference.pair_losses import ReferencePairLosses
 from poseidon_caffe.backend.reference.pool import ReferencePooling
 from poseidon_caffe.backend.reference.random import ReferenceRandom
 from poseidon_caffe.backend.reference.recurrent import ReferenceRecurrent
@@ -39,6 +40,7 @@ class ReferenceOps(
     ReferenceMoments,
     ReferenceLoss,
     ReferenceLabelLosses,
+    ReferencePairLosses,
     ReferenceIndexing,
     ReferenceRandom,
     ReferenceRecurrent,

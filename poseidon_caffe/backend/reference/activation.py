@@ -134,4 +134,6 @@ def _power_of(base: Array, power: float) -> Array:
             return base.copy()
         if power == 2.0:  # noqa: PLR2004
             return np.asarray(base * base)
+        if power == 3.0:  # noqa: PLR2004
+            return np.asarray(base * base * base)
         return np.asarray(np.power(base, base.dtype.type(power)))

@@ -10,7 +10,7 @@ from poseidon_caffe.backend.reference.workspace import same_memory
 from poseidon_caffe.errors import ShapeError
 from poseidon_caffe.types import Array
 
-__all__ = ["ReferenceElementwise", "slices_along"]
+__all__ = ["ReferenceElementwise", "beats", "slices_along"]
 
 _PIECE = 1 << 16
 
@@ -30,6 +30,15 @@ def slices_along(
         if part is not None and not same_memory(piece, part):
             pairs.append((piece, part))
     return pairs
+
+
+def beats(index: int, other: int) -> np.ufunc:
+    """How source ``index`` of a maximum must compare with ``other`` to be taken.
+
+    Of the first two the second wins a tie, afterwards whoever came first.
+    """
+    wins_ties = index < other if max(index, other) > 1 else index == 1
+    return np.greater_equal if wins_ties else np.greater
 
 
 def _overlaps(dst: Array, srcs: Sequence[Array]) -> bool:
@@ -76,33 +85,41 @@ class ReferenceElementwise:
         if out is not dst:
             dst[...] = out
 
-    def maximum(self, srcs: Sequence[Array], dst: Array, winner: Array | None) -> None:
-        """dst = elementwise max; winner (int32) gets the index of who gave it.
+    def maximum(self, srcs: Sequence[Array], dst: Array) -> None:
+        """dst = elementwise max; dst may be any of srcs."""
+        if len(srcs) == 1:
+            self.copy(srcs[0], dst)
+            return
+        out = np.empty_like(dst) if _overlaps(dst, srcs[1:]) else dst
+        out[...] = np.where(srcs[0] > srcs[1], srcs[0], srcs[1])
+        for src in srcs[2:]:
+            np.copyto(out, src, where=src > out)
+        if out is not dst:
+            dst[...] = out
+
+    def maximum_backward(
+        self, srcs: Sequence[Array], index: int, dy: Array, dx: Array
+    ) -> None:
+        """dx = dy where srcs[index] gave the maximum, else 0; dx may be dy.
 
         Ties go as in Caffe: to the second of the first two, else to the earlier.
         """
-        if len(srcs) == 1:
-            self.copy(srcs[0], dst)
-            if winner is not None:
-                winner[...] = 0
-            return
-        out = np.empty_like(dst) if _overlaps(dst, srcs[1:]) else dst
-        first = srcs[0] > srcs[1]
-        out[...] = np.where(first, srcs[0], srcs[1])
-        if winner is not None:
-            winner[...] = ~first
-        for i, src in enumerate(srcs[2:], 2):
-            wins = src > out
-            np.copyto(out, src, where=wins)
-            if winner is not None:
-                winner[wins] = i
-        if out is not dst:
-            dst[...] = out
+        won = np.ones(dy.shape, bool)
+        for i, other in enumerate(srcs):
+            if i != index:
+                won &= beats(index, i)(srcs[index], other)
+        np.multiply(dy, won, out=dx)
 
     def concat(self, srcs: Sequence[Array], axis: int, dst: Array) -> None:
         """Join along ``axis``; sources that already are the slices are skipped."""
         for piece, src in slices_along(dst, axis, srcs, [s.shape[axis] for s in srcs]):
             piece[...] = src
+
+    def sum_copies(self, src: Array, axis: int, copies: int, dst: Array) -> None:
+        """dst = the sum of ``copies`` equal parts of ``src`` along ``axis``."""
+        shape = dst.shape
+        parts = src.reshape(*shape[:axis], copies, *shape[axis:])
+        np.sum(parts, axis=axis, out=dst)
 
     def split(
         self,
@@ -134,6 +151,27 @@ class ReferenceElementwise:
             self.copy(x, y)
         if shift is not None:
             y += _from_axis(shift, axis, x.ndim)
+
+    def scale_shift_backward(
+        self,
+        x: Array | None,
+        dy: Array,
+        axis: int,
+        scale: Array | None,
+        dx: Array | None,
+        dscale: Array | None,
+        dshift: Array | None,
+        *,
+        accumulate: bool = False,
+    ) -> None:
+        """The wanted ones of dx, dscale, dshift; dx, last, may be dy."""
+        if dshift is not None:
+            self.sum_outer(dy, axis, dshift.shape, dshift, accumulate=accumulate)
+        if dscale is not None and x is not None:
+            shape = dscale.shape
+            self.sum_outer(x, axis, shape, dscale, dy, accumulate=accumulate)
+        if dx is not None:
+            self.scale_shift(dy, axis, scale, None, dx)
 
     def sum_outer(
         self, x: Array, axis: int, shape: tuple[int, ...], out: Array,

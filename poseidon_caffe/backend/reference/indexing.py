@@ -12,9 +12,13 @@ __all__ = ["ReferenceIndexing"]
 class ReferenceIndexing:
     """`IndexingOps`; arrays may have any strides."""
 
-    def gather_rows(self, x: Array, index: Array, y: Array) -> None:
-        """y[i] = x[index[i]]."""
+    def gather_rows(
+        self, x: Array, index: Array, y: Array, plus: Array | None = None
+    ) -> None:
+        """y[i] = x[index[i]] [+ plus]."""
         y[...] = x[index]
+        if plus is not None:
+            y += plus
 
     def scatter_add_rows(
         self, dy: Array, index: Array, dx: Array, *, accumulate: bool = False

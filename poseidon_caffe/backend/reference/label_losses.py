@@ -7,10 +7,10 @@ import numpy as np
 from poseidon_caffe.backend.reference.loss import labels_like
 from poseidon_caffe.types import Array
 
-__all__ = ["ReferenceLabelLosses"]
+__all__ = ["ReferenceLabelLosses", "at_labels"]
 
 
-def _at(label: Array) -> tuple[Array, Array]:
+def at_labels(label: Array) -> tuple[Array, Array]:
     """Where the labels' entries of a matrix (N, D) are."""
     numbers = label.reshape(-1).astype(np.int64)
     return np.arange(numbers.size), numbers
@@ -23,7 +23,7 @@ def _counted(target: Array, ignore_label: int | None) -> Array | None:
 
 def _margins(x: Array, label: Array) -> Array:
     """max(0, 1 + s x), s = -1 at the labels, else 1."""
-    at = _at(label)
+    at = at_labels(label)
     margins: Array = x + x.dtype.type(1)
     margins[at] = 1 - x[at]
     np.maximum(margins, 0, out=margins)
@@ -35,14 +35,14 @@ class ReferenceLabelLosses:
 
     def log_loss(self, prob: Array, label: Array, floor: float) -> float:
         """Sum of -log(max(prob[i, label[i]], floor))."""
-        picked = np.maximum(prob[_at(label)], prob.dtype.type(floor))
+        picked = np.maximum(prob[at_labels(label)], prob.dtype.type(floor))
         return -float(np.log(picked.astype(np.float64)).sum())
 
     def log_loss_backward(
         self, prob: Array, label: Array, floor: float, weight: float, dx: Array
     ) -> None:
         """dx = -weight / max(prob, floor) at the labels, 0 elsewhere."""
-        at = _at(label)
+        at = at_labels(label)
         dx[...] = 0
         dx[at] = -weight / np.maximum(prob[at], prob.dtype.type(floor))
 
@@ -57,7 +57,7 @@ class ReferenceLabelLosses:
         self, x: Array, label: Array, weight: float, dx: Array, *, squared: bool
     ) -> None:
         """dx = weight * s where 1 + s x > 0; squared: 2 weight s max(0, 1 + s x)."""
-        margins, at = _margins(x, label), _at(label)
+        margins, at = _margins(x, label), at_labels(label)
         np.multiply(margins if squared else margins > 0, weight, out=dx)
         if squared:
             dx *= 2

@@ -13,6 +13,7 @@ from poseidon_caffe.types import Array
 __all__ = ["ReferenceRandom"]
 
 _PIECE_COUNT = 1 << 16
+_NORMALS_COUNT = 1 << 15  # drawn at once, so that all steps stay in the cache
 
 
 class ReferenceRandom:
@@ -47,7 +48,9 @@ class ReferenceRandom:
 
         def draw(generator: np.random.Generator, piece: Array) -> None:
             values = _room(piece)
-            generator.standard_normal(dtype=np.float32, out=values)
+            flat = values.reshape(-1)
+            for start in range(0, flat.size, _NORMALS_COUNT):
+                _normals(generator, flat[start : start + _NORMALS_COUNT])
             _affine(values, std, mean, piece)
 
         self._in_pieces(rng, draw, out)
@@ -76,6 +79,28 @@ class ReferenceRandom:
 
         count = -(-out.shape[0] // rows)
         self._run_pieces([partial(one, index) for index in range(count)])
+
+
+def _normals(generator: np.random.Generator, out: Array) -> None:
+    """Fill flat float32 ``out`` with standard normal numbers, by Box and Muller.
+
+    NumPy's own take twice as long: their steps are not vectorised.
+    """
+    half = (out.size + 1) // 2
+    both = out if out.size == 2 * half else np.empty(2 * half, np.float32)
+    generator.random(dtype=np.float32, out=both)
+    radius, angle = both[:half], both[half:]
+    np.subtract(1, radius, out=radius)  # from (0, 1], whose logarithm is finite
+    np.log(radius, out=radius)
+    radius *= np.float32(-2)
+    np.sqrt(radius, out=radius)
+    angle *= np.float32(2 * np.pi)
+    sine = np.sin(angle)
+    np.cos(angle, out=angle)
+    angle *= radius
+    radius *= sine
+    if both is not out:
+        out[...] = both[: out.size]
 
 
 def _room(piece: Array) -> Array:

@@ -106,3 +106,34 @@ def test_extremes(ops):
     assert y.tolist() == [0, 0, 0.5, 0.5, 1, 1]
     ops.tanh(x, y)
     assert y.tolist() == [-1, -1, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("lay", LAYOUTS)
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0, -0.5])
+@pytest.mark.parametrize(("scale", "shift"), [(0.5, 3.0), (0.0, 2.0)])
+def test_powers_are_as_the_reference(ops, slow, rng, power, scale, shift, lay):
+    shape = (3, 16, 40, 41)
+    x, dy = rng.uniform(-2, 2, shape), rng.standard_normal(shape)
+    want, slope = np.empty(shape), np.empty(shape)
+    slow.power(x, want, power, scale, shift)
+    slow.power_backward(x, want, dy, slope, power, scale, shift)
+    bottom, y, top = lay(x), stored(np.full(shape, np.nan)), stored(dy)
+    ops.power(bottom, y, power, scale, shift)
+    assert_near(y, want)
+    ops.power_backward(bottom, y, top, top, power, scale, shift)
+    assert_near(top, slope)
+    same = stored(x)
+    ops.power(same, same, power, scale, shift)
+    assert_near(same, want)
+
+
+@pytest.mark.parametrize("lay", LAYOUTS)
+def test_a_mask_of_bytes(ops, rng, lay):
+    shape = (3, 16, 40, 41)
+    x, mask = rng.standard_normal(shape), rng.integers(0, 2, shape, np.uint8)
+    for laid in (mask, np.moveaxis(np.moveaxis(mask, 1, -1).copy(), -1, 1)):
+        y = stored(np.full(shape, np.nan))
+        ops.dropout(lay(x), laid, 1.25, y)
+        np.testing.assert_array_equal(y, x.astype(np.float32) * mask * np.float32(1.25))
+        ops.dropout(y, laid, 1.0, y)
+        np.testing.assert_array_equal(y, x.astype(np.float32) * mask * np.float32(1.25))

@@ -12,6 +12,11 @@ import pytest
         (100, 300, 400),  # wide rows, one by one
         (10, 64, 4096),  # few indices: a matrix product
         (5000, 1, 100000),
+        (700, 1024, 1100),  # middling rows, in several blocks
+        (40, 100, 9000),  # many for each
+        (40, 5000, 300),  # rows that stay in the cache, on two threads
+        (900, 4096, 20),  # most rows get nothing
+        (1, 5000, 3),
     ],
 )
 @pytest.mark.parametrize("accumulate", [False, True])
@@ -34,3 +39,30 @@ def test_one_index_very_often(ops, rng):
     np.testing.assert_allclose(dx[0], dy[:-1].sum(0, np.float64), rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(dx[3], dy[-1])
     assert (dx[[1, 2, 4, 5, 6]] == 0).all()
+
+
+@pytest.mark.parametrize("width", [70, 6000])
+def test_places_at_the_ends_get_nothing(ops, rng, width):
+    """Places before the first one that is named, and after the last one."""
+    index = np.array([5, 3, 5, 400, 3, 5])
+    dy = rng.standard_normal((6, width)).astype(np.float32)
+    dx = np.full((600, width), np.nan, np.float32)
+    ops.scatter_add_rows(dy, index, dx)
+    want = np.zeros(dx.shape)
+    np.add.at(want, index, dy)
+    np.testing.assert_allclose(dx, want, rtol=1e-5, atol=1e-5)
+    before = dx.copy()
+    ops.scatter_add_rows(dy, index, dx, accumulate=True)
+    np.testing.assert_allclose(dx, before + want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "width"), [(5, 3), (3000, 300), (1, 1), (0, 4)])
+def test_rows_and_one_more(ops, rng, count, width):
+    x = rng.standard_normal((50, width)).astype(np.float32)
+    plus = rng.standard_normal(width).astype(np.float32)
+    index = rng.integers(0, 50, count)
+    y = np.full((count, width), np.nan, np.float32)
+    ops.gather_rows(x, index, y, plus)
+    np.testing.assert_array_equal(y, x[index] + plus)
+    ops.gather_rows(x.T.copy().T, index, y, plus)
+    np.testing.assert_array_equal(y, x[index] + plus)

@@ -41,3 +41,18 @@ def test_infogain_loss_in_pieces(ops, slow, rng, ignore):
     ops.infogain_loss_backward(stored(prob), *last, 0.5, dx)
     slow.infogain_loss_backward(prob, *last, 0.5, slow_dx)
     np.testing.assert_allclose(dx, slow_dx, atol=2e-6)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_hinge_loss_in_pieces(ops, slow, rng, squared):
+    """A sure and right score, far beyond the margin, takes nothing from the rest."""
+    x = rng.standard_normal((900, 700)).astype(np.float32)
+    label = rng.integers(0, 700, 900).astype(np.float32)
+    x[np.arange(900), label.astype(int)] = 1e6
+    total = ops.hinge_loss(x, label, squared=squared)
+    want = slow.hinge_loss(x.astype(float), label, squared=squared)
+    assert math.isclose(total, want, rel_tol=1e-5)
+    dx, slow_dx = np.empty_like(x), np.empty(x.shape)
+    ops.hinge_loss_backward(x, label, 0.5, dx, squared=squared)
+    slow.hinge_loss_backward(x.astype(float), label, 0.5, slow_dx, squared=squared)
+    np.testing.assert_allclose(dx, slow_dx, rtol=1e-6, atol=1e-6)

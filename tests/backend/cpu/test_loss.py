@@ -30,6 +30,23 @@ def test_softmax(ops, slow, rng, shape, axis, last):
     np.testing.assert_allclose(dx, slope, atol=2e-6)
 
 
+@pytest.mark.parametrize("largest", [1, 63, 65, 1000])
+def test_softmax_of_few_classes(ops, slow, rng, largest):
+    """Those of scores that need no maximum taken off, and of others."""
+    x = rng.uniform(-1, 1, (2, 5, 300, 310))
+    x[:, :, :10] *= largest
+    want = np.empty(x.shape)
+    slow.softmax(x.astype(np.float32).astype(float), 1, want)
+    y = stored(x)
+    ops.softmax(y, 1, y)
+    np.testing.assert_allclose(y, want, rtol=2e-5, atol=1e-30)
+    x[0, 2, 3, 4] = np.nan
+    ops.softmax(stored(x), 1, y)
+    bad = np.isnan(y)
+    assert bad[0, 2, 3, 4]
+    assert bad.sum() == bad[0, :, 3, 4].sum()
+
+
 @pytest.mark.parametrize("ignore", [None, 3])
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize(("shape", "axis"), CASES)

@@ -17,6 +17,12 @@ CASES = {
     "few channels": ((2, 3, 8, 8), 5, 1.0, 0.75, 1.0, True),
     "20 channels": ((2, 20, 8, 8), 5, 1.0, 0.75, 1.0, True),
     "cifar within": ((2, 32, 8, 8), 3, 5e-5, 0.75, 1.0, False),
+    "within, strong": ((3, 20, 9, 7), 5, 2.0, 0.75, 1.0, False),
+    "within, other power": ((2, 16, 6, 5), 3, 1.0, 0.6, 1.0, False),
+    "within, power one": ((2, 16, 6, 5), 3, 1.0, 1.0, 1.0, False),
+    "within, one channel": ((2, 1, 8, 8), 3, 1.0, 0.75, 1.0, False),
+    "within, wider than the image": ((2, 16, 3, 2), 7, 1.0, 0.75, 1.0, False),
+    "within, in pieces": ((11, 32, 32, 32), 3, 0.5, 0.75, 1.0, False),
 }
 
 

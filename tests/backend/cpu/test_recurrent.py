@@ -77,9 +77,11 @@ def test_far_out_inputs_saturate(ops, rng, kind):
     assert all(np.isfinite(array).all() for array in found)
 
 
-def test_one_step_of_an_lstm(ops, slow, rng):
-    c_prev, dc, dh = rng.standard_normal((3, 6, 5))
-    x, cont = rng.standard_normal((6, 20)), np.array([0, 1, 0.5, 1, 0, 1.0])
+@pytest.mark.parametrize("shape", [(6, 5), (6000, 6), (0, 5), (6, 5000)])
+def test_one_step_of_an_lstm(ops, slow, rng, shape):
+    c_prev, dc, dh = rng.standard_normal((3, *shape))
+    x = rng.standard_normal((shape[0], 4 * shape[1]))
+    cont = np.resize([0, 1, 0.5, 1, 0, 1.0], shape[0])
     found = []
     for backend, dtype in ((slow, np.float64), (ops, np.float32)):
         a = [v.astype(dtype) for v in (c_prev, x, cont, dc, dh)]

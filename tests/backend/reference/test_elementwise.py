@@ -53,24 +53,29 @@ def test_multiply(kit, rng, shape, count):
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_maximum(kit, rng, shape, count):
-    xs = rng.standard_normal((count, *shape))
-    for place in (None, 0):
+    xs, dy = rng.standard_normal((count, *shape)), rng.standard_normal(shape)
+    for place in (None, *range(count)):
         srcs = [kit.array(x) for x in xs]
         dst = kit.empty(shape) if place is None else srcs[place]
-        winner = np.full(shape, -7, np.int32)
-        kit.ops.maximum(srcs, dst, winner)
+        kit.ops.maximum(srcs, dst)
         kit.assert_close(dst, xs.max(axis=0))
-        np.testing.assert_array_equal(winner, xs.argmax(axis=0))
-    kit.ops.maximum([kit.array(x) for x in xs], out := kit.empty(shape), None)
-    kit.assert_close(out, xs.max(axis=0))
+    srcs = [kit.array(x) for x in xs]
+    for i in range(count):
+        given = kit.array(dy)
+        for dx in (kit.empty(shape), given):
+            kit.ops.maximum_backward(srcs, i, given, dx)
+            kit.assert_close(dx, dy * (xs.argmax(axis=0) == i))
 
 
 def test_ties_go_as_in_caffe(kit):
     """Its first comparison is a > b, the later ones c > top."""
-    srcs = [kit.array([v]) for v in ([1.0, 0.0], [1.0, 3.0], [1.0, 3.0])]
-    winner = np.zeros((1, 2), np.int32)
-    kit.ops.maximum(srcs, kit.empty((1, 2)), winner)
-    assert winner.tolist() == [[1, 1]]
+    values = [1.0, 0.0, 2.0, 0.0], [1.0, 3.0, 0.0, 0.0], [1.0, 3.0, 2.0, 1.0]
+    srcs = [kit.array([v]) for v in (*values, values[2])]
+    dy, winners = kit.array(np.ones((1, 4))), []
+    for i in range(4):
+        kit.ops.maximum_backward(srcs, i, dy, dx := kit.empty((1, 4)))
+        winners.append(np.array(dx)[0].tolist())
+    assert winners == [[0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
@@ -95,6 +100,15 @@ def test_concat_and_split(kit, rng, axis):
     kit.ops.split(dst, axis, parts)
     kit.assert_close(parts[0], xs[0])
     kit.assert_close(parts[2], xs[2])
+
+
+@pytest.mark.parametrize("axis", range(4))
+def test_sum_of_copies(kit, rng, axis):
+    x = rng.standard_normal((2, 3, 4, 5))
+    copies = [rng.standard_normal(x.shape) for _ in range(3)]
+    dst = kit.empty(x.shape)
+    kit.ops.sum_copies(kit.array(np.concatenate(copies, axis)), axis, 3, dst)
+    kit.assert_close(dst, copies[0] + copies[1] + copies[2])
 
 
 def test_parts_in_place_are_left_alone(kit, rng):
@@ -153,6 +167,13 @@ def test_scale_shift_and_its_sums(kit, rng, shape, axis, inner):
     kit.ops.sum_outer(kit.array(x), axis, inner, out, kit.array(other), accumulate=True)
     kit.assert_close(out, scale + (x * other).sum(outer), loose=8)
 
+    dscale, dshift = kit.empty_param(inner), kit.empty_param(inner)
+    top = kit.array(other)
+    kit.ops.scale_shift_backward(kit.array(x), top, axis, s, top, dscale, dshift)
+    kit.assert_close(top, other * wide[0])
+    kit.assert_close(dscale, (x * other).sum(outer), loose=8)
+    kit.assert_close(dshift, other.sum(outer), loose=8)
+
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_reductions(kit, rng, shape):
@@ -192,9 +213,9 @@ def test_agrees_with_caffe(kit, golden, name):
     elif name == "eltwise_prod":
         kit.ops.multiply(xs, y)
     else:
-        winner = np.empty(y.shape, np.int32)
-        kit.ops.maximum(xs, y, winner)
+        kit.ops.maximum(xs, y)
         for i, name_of in enumerate(("x", "x2", "x3")):
-            dx = case["out_diff/y"] * (winner == i)
+            dx = np.empty_like(y)
+            kit.ops.maximum_backward(xs, i, case["out_diff/y"], dx)
             assert caffe_close(dx, case[f"in_diff/{name_of}"])
     assert caffe_close(y, case["out/y"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,25 @@ def test_pieces_of_a_large_array_are_independent(kit):
     assert -1 <= out.min() < -0.99
     assert 2.99 < out.max() <= 3
     assert out.mean() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("shape", [(400_000,), (3, 33_333)])
+def test_normal_numbers_are_normal(kit, shape):
+    """Shares below some bounds, within five standard deviations of such a share."""
+    out = np.zeros(shape, np.float32)
+    kit.ops.normal(np.random.default_rng(5), 0.0, 1.0, out)
+    assert np.isfinite(out).all()
+    for bound in (-3.0, -2.0, -1.0, -0.1, 0.0, 0.5, 1.5, 2.5, 3.5):
+        share = (1 + math.erf(bound / math.sqrt(2))) / 2
+        error = math.sqrt(share * (1 - share) / out.size)
+        assert (out < bound).mean() == pytest.approx(share, abs=5 * error)
+    flat = out.reshape(-1)
+    assert abs(np.corrcoef(flat[:-1], flat[1:])[0, 1]) < 0.02
+    # Both numbers of a pair come from the same two.
+    half = min(flat.size, 1 << 15) // 2
+    for power in (1, 2):
+        first, second = flat[:half] ** power, flat[half : 2 * half] ** power
+        assert abs(np.corrcoef(first, second)[0, 1]) < 0.04
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 0.5, 0.9, 1.0])
