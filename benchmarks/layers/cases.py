@@ -62,6 +62,25 @@ def _recurrent(size: int) -> str:
 SEQUENCE: tuple[Shape, ...] = ((20, 64, 256), (20, 64))
 CLASSES: Shape = (256, 1000)
 
+# Batches of 64 crops of 227 from images of 256; rows of 1024.
+_CROP = "transform_param { crop_size: 227 mirror: true mean_value: 104 }"
+_SOURCES: tuple[Case, ...] = (
+    Case("Data", f'{_CROP} data_param {{ source: "@LMDB" backend: LMDB '
+         "batch_size: 64 }", (), num_top=2, backward=False),
+    Case("HDF5Data", 'hdf5_data_param { source: "@HDF5" batch_size: 256 }', (),
+         num_top=2, backward=False),
+    Case("HDF5Output", 'hdf5_output_param { file_name: "@OUT" }',
+         ((256, 1024), (256,)), labels={1: 10}, backward=False),
+    Case("ImageData", f'{_CROP} image_data_param {{ source: "@LIST" batch_size: 64 }}',
+         (), num_top=2, backward=False),
+    Case("MemoryData", "memory_data_param { batch_size: 64 channels: 3 height: 227 "
+         "width: 227 }", (), num_top=2, backward=False),
+    Case("Python", 'python_param { module: "poseidon_caffe.caffe.example_layer" layer: '
+         '"ScaleLayer" param_str: "2" }', num_top=1),
+    Case("WindowData", f'{_CROP} window_data_param {{ source: "@WINDOWS" '
+         "batch_size: 64 }", (), num_top=2, backward=False),
+)  # fmt: skip
+
 CASES: tuple[Case, ...] = (
     Case("AbsVal"),
     Case("Accuracy", "accuracy_param { top_k: 5 }", (CLASSES, (256,)), {1: 1000},
@@ -144,6 +163,7 @@ CASES: tuple[Case, ...] = (
     Case("Swish"),
     Case("TanH"),
     Case("Threshold", backward=False),
+    *_SOURCES,
     Case("Tile", "tile_param { axis: 1 tiles: 4 }", ((32, 64, 28, 28),)),
 )  # fmt: skip
 

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 def build(case: Case, threads: int) -> tuple[Any, list[Any], list[Any]]:
     """(layer, bottoms, tops), filled."""
+    import numpy as np
+
     from benchmarks.layers.data import arrays
+    from benchmarks.layers.sources import with_sources
     from poseidon_caffe.backend.blob import Blob
     from poseidon_caffe.backend.select import get_ops
     from poseidon_caffe.layers.base import LayerContext
@@ -28,13 +31,16 @@ def build(case: Case, threads: int) -> tuple[Any, list[Any], list[Any]]:
     tops = case.num_top or least
     names = [f'bottom: "b{i}"' for i in range(len(case.bottoms))]
     names += [f'top: "t{i}"' for i in range(tops)]
-    text = f'name: "layer" type: "{case.type}" {" ".join(names)} {case.text}'
+    body = with_sources(case.text)
+    text = f'name: "layer" type: "{case.type}" {" ".join(names)} {body}'
     layer = cls(parse_prototxt(text, LayerParameter), LayerContext(ops))
     layout = ops.channels_last
     bottom = [Blob(shape, channels_last=layout) for shape in case.bottoms]
     top = [Blob(channels_last=layout) for _ in range(tops)]
     layer.setup(bottom, top)
     layer.reshape(bottom, top)
+    if case.type == "MemoryData":
+        layer.reset(np.zeros((64, 3, 227, 227), "f"), np.zeros(64, "f"))
     for blob, array in zip(bottom, arrays(case), strict=True):
         blob.data[...] = array
     for blob in top:
