@@ -87,8 +87,8 @@ def _hdf5() -> Path:
 
     path = _folder() / "rows.h5"
     with h5py.File(path, "w") as file:
-        file["data"] = np.zeros((4096, 1024), np.float32)
-        file["label"] = np.zeros(4096, np.float32)
+        file["t0"] = np.zeros((4096, 1024), np.float32)
+        file["t1"] = np.zeros(4096, np.float32)
     listed = _folder() / "h5.txt"
     listed.write_text(f"{path}\n")
     return listed

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
-from poseidon_caffe.layers.layout import PlainView
-from poseidon_caffe.layers.losses import check_labels, one_label_each, set_scalar
+from poseidon_caffe.layers.base import Example, LayerContext
+from poseidon_caffe.layers.losses import check_labels, set_scalar
 from poseidon_caffe.layers.registry import register
-from poseidon_caffe.types import Array
+from poseidon_caffe.layers.sample_loss import SampleLoss
 
 __all__ = ["HingeLoss"]
 
@@ -19,7 +17,7 @@ _L2 = 2
 
 
 @register("HingeLoss")
-class HingeLoss(LossLayer):
+class HingeLoss(SampleLoss):
     """loss = sum of max(0, 1 - s x)^p / N, s = 1 for the label's score, else -1.
 
     Bottoms: scores (N, ...), all elements of a sample being its D classes; labels,
@@ -32,26 +30,13 @@ class HingeLoss(LossLayer):
     memory they point at).
     """
 
-    backward_reads_top = False
-
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
         self._squared = int(param.hinge_loss_param.norm) == _L2
-        self._x_view = PlainView(self.ops, context.dtype)
-        self._dx_view = PlainView(self.ops, context.dtype)
-
-    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """One label a sample."""
-        super().reshape(bottom, top)
-        one_label_each(self, bottom)
-
-    def _scores(self, bottom: Sequence[Blob]) -> Array:
-        shape = bottom[0].shape
-        return self._x_view.read(bottom[0].data, (shape[0], math.prod(shape[1:])))
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Mean over the samples."""
-        x, labels = self._scores(bottom), bottom[1].data
+        x, labels = self.matrix(bottom), bottom[1].data
         check_labels(self, labels, x.shape[1], None)
         total = self.ops.hinge_loss(x, labels, squared=self._squared)
         set_scalar(top[0], total / max(len(x), 1))
@@ -66,12 +51,12 @@ class HingeLoss(LossLayer):
         self.refuse_label_gradient(propagate_down)
         if not propagate_down[0]:
             return
-        x = self._scores(bottom)
+        x = self.matrix(bottom)
         weight = float(top[0].diff) / max(len(x), 1)
-        dx = self._dx_view.target(bottom[0].diff, x.shape)
+        dx = self.gradient_view.target(bottom[0].diff, x.shape)
         labels = bottom[1].data
         self.ops.hinge_loss_backward(x, labels, weight, dx, squared=self._squared)
-        self._dx_view.write_back(dx, bottom[0].diff)
+        self.gradient_view.write_back(dx, bottom[0].diff)
 
     @classmethod
     def examples(cls) -> list[Example]:
