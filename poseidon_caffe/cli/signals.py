@@ -7,7 +7,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-__all__ = ["SignalActions", "Stoppable"]
+__all__ = ["EarlyInterrupt", "SignalActions", "Stoppable"]
 
 
 class Stoppable(Protocol):
@@ -18,6 +18,44 @@ class Stoppable(Protocol):
 
     def request_snapshot(self) -> None:
         """Write a snapshot after the present iteration."""
+
+
+class EarlyInterrupt:
+    """While entered, a Ctrl-C is remembered as well as raised.
+
+    Some compiled modules lose a KeyboardInterrupt that reaches them while they are
+    imported (numpy.random's do); training would then go on as if nobody had asked.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        """Take over Python's own handler; does nothing outside the main thread."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with contextlib.suppress(ValueError):
+                self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Put Python's handler back."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if one came and got lost."""
+        if self._came:
+            raise KeyboardInterrupt
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self._came = True
+        raise KeyboardInterrupt
 
 
 class SignalActions:

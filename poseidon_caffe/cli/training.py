@@ -9,7 +9,7 @@ from typing import Any
 
 from poseidon_caffe.cli.flags import Arguments
 from poseidon_caffe.cli.models import FAST, open_ops
-from poseidon_caffe.cli.signals import SignalActions
+from poseidon_caffe.cli.signals import EarlyInterrupt, SignalActions
 from poseidon_caffe.report import tags
 from poseidon_caffe.report.glog import Glog
 from poseidon_caffe.report.listener import GlogListener
@@ -43,14 +43,16 @@ class Training:
         Raises:
             PoseidonError: anything is wrong with files, settings or data.
         """
-        solver = self.build(self.read())
-        try:
-            self.load_weights(solver)
-            snapshot = self.snapshot(solver)
-            with self.watched(solver):
-                solver.solve(snapshot)
-        finally:
-            solver.close()
+        with EarlyInterrupt() as early:
+            solver = self.build(self.read())
+            try:
+                self.load_weights(solver)
+                snapshot = self.snapshot(solver)
+                early.check()
+                with self.watched(solver):
+                    solver.solve(snapshot)
+            finally:
+                solver.close()
         self._log.info(tags.DONE, "Optimization Done.")
         return 0
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
 import pytest
 
-from poseidon_caffe.cli.signals import SignalActions
+from poseidon_caffe.cli.signals import EarlyInterrupt, SignalActions
 
 
 class Requests:
@@ -74,3 +75,22 @@ def test_the_former_handlers_come_back():
     with SignalActions(Requests(), "stop", "stop"):
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGHUP)) == before
+
+
+def test_an_interrupt_that_somebody_swallows_is_remembered():
+    with EarlyInterrupt() as early:
+        early.check()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            early.check()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_somebody_else_stays():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with EarlyInterrupt():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
