@@ -11,6 +11,7 @@ __all__ = [
     "BackendError",
     "ClusterError",
     "DataError",
+    "GpuError",
     "GraphError",
     "LayerError",
     "NumericsError",
@@ -84,6 +85,10 @@ class NumericsError(PoseidonError):
 
 class BackendError(PoseidonError):
     """A compute library is missing, too old, or reported a failure."""
+
+
+class GpuError(BackendError):
+    """A GPU, its driver or CuPy is missing, unfit, busy or has no memory left."""
 
 
 class ClusterError(PoseidonError):

@@ -17,6 +17,7 @@ __all__ = [
     "Phase",
     "RowPiece",
     "RowUpdater",
+    "RuleKernel",
     "Shape",
     "Shard",
     "UpdateRule",
@@ -64,6 +65,21 @@ class UpdateStep:
     iteration: int
 
 
+@dataclass(frozen=True)
+class RuleKernel:
+    """A rule as backends know it whose kernels are no Python functions.
+
+    Attributes:
+        name: of the formula: "sgd", "nesterov", "adagrad", "rmsprop", "adadelta" or
+            "adam".
+        constants: its numbers at one step, in the order of the class's arguments;
+            Adam's correction comes last.
+    """
+
+    name: str
+    constants: tuple[float, ...]
+
+
 class UpdateRule(Protocol):
     """A solver's update of one parameter, elementwise, so it may run on any slice.
 
@@ -89,6 +105,12 @@ class UpdateRule(Protocol):
 
         ``diff`` is clipped, normalised and regularised already and may be
         overwritten.  All arrays have one shape.
+        """
+
+    def kernel(self, step: UpdateStep) -> RuleKernel | None:
+        """The same rule for a backend with kernels of its own, None if there is none.
+
+        Without it (or without this method) the rule runs on CPUs only.
         """
 
 

@@ -5,99 +5,27 @@ Activations of four or five axes may live channels-last, which is what the CPU
 kernels like best; parameters are always plain C order, as Caffe's files are.
 
 Memory sits in a `Buffer`, which blobs may share (Split, Reshape, the arena that
-``train`` plans).
+``train`` plans).  ``data`` and ``diff`` are arrays of the backend's memory, for its
+kernels; ``cpu_data``, ``mutable_cpu_data`` and their like are NumPy arrays, as in
+Caffe: the same ones on a CPU, copies of what a GPU holds otherwise.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import resource
 import sys
 
 import numpy as np
 
+from poseidon_caffe.backend.memory import HOST, Buffer, make_buffer, view_of
+from poseidon_caffe.backend.protocols import Memory
 from poseidon_caffe.errors import ShapeError
 from poseidon_caffe.types import Array, Shape
 
-__all__ = ["Blob", "Buffer", "empty_array", "memory_limit", "view_of"]
+__all__ = ["Blob"]
 
-_ALIGN_BYTES = 64
 _AXIS_MAX = 2**31 - 1
 _ELEMENTS_MAX = sys.maxsize // 16
-
-
-def empty_array(count: int, dtype: np.dtype | type = np.float32) -> Array:
-    """An uninitialised 1-D array of ``count`` elements, aligned to 64 bytes."""
-    dtype = np.dtype(dtype)
-    raw = np.empty(count * dtype.itemsize + _ALIGN_BYTES, np.uint8)
-    start = -raw.ctypes.data % _ALIGN_BYTES
-    return raw[start : start + count * dtype.itemsize].view(dtype)
-
-
-def memory_limit() -> int:
-    """Bytes that one array can have at most.
-
-    This machine's memory, or the limit that the process runs under (``ulimit -v``)
-    if that is less.
-    """
-    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if limit <= 0:
-        limit = sys.maxsize
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return limit if soft == resource.RLIM_INFINITY else min(limit, soft)
-
-
-def view_of(raw: Array, shape: Shape, *, channels_last: bool) -> Array:
-    """See the first elements of a 1-D array as ``shape``.
-
-    Channels-last memory of shape (N, C, *spatial) stores (N, *spatial, C); the
-    returned view has its axes in Caffe's order again.
-    """
-    count = math.prod(shape)
-    if not channels_last:
-        return raw[:count].reshape(shape)
-    stored = raw[:count].reshape((shape[0], *shape[2:], shape[1]))
-    return np.moveaxis(stored, -1, 1)
-
-
-class Buffer:
-    """Memory that grows and never shrinks; ``generation`` counts reallocations.
-
-    Fresh memory is zero (pages the kernel has not touched cost nothing).
-    """
-
-    __slots__ = ("dtype", "generation", "raw")
-
-    def __init__(
-        self, dtype: np.dtype | type = np.float32, raw: Array | None = None
-    ) -> None:
-        self.dtype = np.dtype(dtype)
-        self.raw: Array = np.empty(0, self.dtype) if raw is None else raw
-        self.generation = 0
-
-    def reserve(self, count: int) -> None:
-        """Make room for ``count`` elements; contents are lost when it grows.
-
-        Raises:
-            MemoryError: there is not so much memory.
-        """
-        if self.raw.size < count:
-            # The system may grant what it cannot keep, and kill the process later.
-            if count * self.dtype.itemsize > memory_limit():
-                raise MemoryError(
-                    f"{count} elements need {count * self.dtype.itemsize / 2**30:.1f} "
-                    f"GiB, and this machine has {memory_limit() / 2**30:.1f} GiB"
-                )
-            raw = np.zeros(count + _ALIGN_BYTES // self.dtype.itemsize, self.dtype)
-            start = (-raw.ctypes.data % _ALIGN_BYTES) // self.dtype.itemsize
-            self.raw = raw[start : start + count]
-            self.generation += 1
-
-    def view(self, shape: Shape, *, channels_last: bool) -> Array:
-        """The first elements as ``shape``; grows the buffer when needed."""
-        self.reserve(math.prod(shape))
-        return view_of(self.raw, shape, channels_last=channels_last)
 
 
 class _Changes:
@@ -132,6 +60,7 @@ class Blob:
         shape: () is a scalar, as a loss is.
         dtype: float32 for work, float64 for gradient checks.
         channels_last: store 4- and 5-axis shapes channels-last.
+        memory: where kernels want it; ``ops.memory``.
 
     """
 
@@ -145,6 +74,7 @@ class Blob:
         "data_storage",
         "diff_storage",
         "dtype",
+        "memory",
     )
 
     def __init__(
@@ -153,10 +83,12 @@ class Blob:
         *,
         dtype: np.dtype | type = np.float32,
         channels_last: bool = False,
+        memory: Memory = HOST,
     ) -> None:
         self.dtype = np.dtype(dtype)
-        self.data_storage = Buffer(self.dtype)
-        self.diff_storage = Buffer(self.dtype)
+        self.memory = memory
+        self.data_storage = make_buffer(self.dtype, memory)
+        self.diff_storage = make_buffer(self.dtype, memory)
         self._changes = _Changes()
         self._channels_last = channels_last
         self._diff_is_zero = False
@@ -197,8 +129,9 @@ class Blob:
     # -- memory --------------------------------------------------------------
     @property
     def data(self) -> Array:
-        """The values, a writable view of shape ``shape``."""
+        """The values, an array of ``memory`` of shape ``shape``, for kernels."""
         cached, storage = self._data_view, self.data_storage
+        storage.to_device()
         if (
             cached is None
             or cached[0] is not storage
@@ -210,15 +143,16 @@ class Blob:
 
     @property
     def diff(self) -> Array:
-        """The gradient, a writable view of shape ``shape``."""
+        """The gradient, an array of ``memory`` of shape ``shape``, for kernels."""
         view = self._diff_array()
         if self._diff_is_zero:
-            view[...] = 0
+            self.memory.clear(view)
             self._diff_is_zero = False
         return view
 
     def _diff_array(self) -> Array:
         cached, storage = self._diff_view, self.diff_storage
+        storage.to_device()
         if (
             cached is None
             or cached[0] is not storage
@@ -228,9 +162,46 @@ class Blob:
             self._diff_view = cached = (storage, storage.generation, view)
         return cached[2]
 
+    @property
+    def cpu_data(self) -> Array:
+        """The values as a NumPy array of shape ``shape``, to read only."""
+        return self._on_host(self.data_storage, write=False)
+
+    @property
+    def mutable_cpu_data(self) -> Array:
+        """The values as a NumPy array that may be written until they are used next."""
+        return self._on_host(self.data_storage, write=True)
+
+    @property
+    def cpu_diff(self) -> Array:
+        """The gradient as a NumPy array of shape ``shape``, to read only."""
+        if self._diff_is_zero:
+            _ = self.diff
+        return self._on_host(self.diff_storage, write=False)
+
+    @property
+    def mutable_cpu_diff(self) -> Array:
+        """The gradient as a NumPy array that may be written until it is used next."""
+        if self._diff_is_zero:
+            _ = self.diff
+        return self._on_host(self.diff_storage, write=True)
+
+    def _on_host(self, storage: Buffer, *, write: bool) -> Array:
+        raw = storage.to_host(self.count, write=write)
+        return view_of(raw, self._shape, channels_last=self.channels_last)
+
     def clear_diff(self) -> None:
         """Set the gradient to zero, lazily: the next kernel may just overwrite it."""
         self._diff_is_zero = True
+
+    @property
+    def diff_is_zero(self) -> bool:
+        """Whether the gradient counts as zero whatever its memory holds."""
+        return self._diff_is_zero
+
+    @diff_is_zero.setter
+    def diff_is_zero(self, zero: bool) -> None:
+        self._diff_is_zero = zero
 
     def gradient_target(self) -> tuple[Array, bool]:
         """``(diff, accumulate)`` for a kernel that adds to a parameter's gradient.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.backend.reference import ReferenceOps
 from poseidon_caffe.backend.threads import default_threads
@@ -9,26 +10,31 @@ from poseidon_caffe.errors import BackendError, UsageError
 
 __all__ = ["get_ops"]
 
-_KNOWN = ("cpu", "numpy", "reference")
+_KNOWN = ("cpu", "gpu", "numpy", "reference")
 
 
-def get_ops(name: str = "cpu", threads: int | None = None) -> Ops:
+def get_ops(
+    name: str = "cpu", threads: int | None = None, gpu: GpuSettings | None = None
+) -> Ops:
     """A backend of its own, to be shared by the nets of one process.
 
     Args:
         name: "cpu" (oneDNN; NumPy where that is missing, with ``ops.note``
-            saying so), "numpy" (that NumPy on purpose) or "reference".
+            saying so), "gpu", "numpy" (that NumPy on purpose) or "reference".
         threads: threads to compute with; None takes the cores this process may
             run on, less one when there are more than two.
+        gpu: which GPU and how; None is the first, in float32.
 
     Raises:
         UsageError: ``threads`` is not positive.
-        BackendError: no backend of that name.
+        BackendError: no backend of that name; no such GPU.
     """
     if threads is not None and threads < 1:
         raise UsageError(f"the number of threads must be at least 1, not {threads}")
     if name == "cpu":
         return _cpu_ops(threads or default_threads())
+    if name == "gpu":
+        return _gpu_ops(threads or default_threads(), gpu or GpuSettings())
     if name in {"numpy", "reference"}:
         return ReferenceOps(name)
     raise BackendError(f'no backend "{name}"; there are {", ".join(_KNOWN)}')
@@ -48,3 +54,10 @@ def _cpu_ops(threads: int) -> Ops:
             "several times slower"
         )
         return ReferenceOps("numpy", note)
+
+
+def _gpu_ops(threads: int, settings: GpuSettings) -> Ops:
+    """The GPU backend on a real GPU, or an emulated one."""
+    from poseidon_caffe.backend.gpu.opening import open_gpu
+
+    return open_gpu(settings, _cpu_ops(threads))

@@ -8,7 +8,9 @@ from typing import Any, NoReturn, overload
 import numpy as np
 
 from poseidon_caffe.backend import blob as core
-from poseidon_caffe.errors import ShapeError
+from poseidon_caffe.backend.memory import HOST
+from poseidon_caffe.backend.protocols import Memory
+from poseidon_caffe.errors import BackendError, ShapeError
 from poseidon_caffe.types import Array, Shape
 
 __all__ = ["Blob", "BlobVec"]
@@ -22,6 +24,10 @@ class Blob:
     ``data`` and ``diff`` are views: what is written into them is what the net
     computes with, and what it computes shows in views taken before.  A view lasts
     until the blob grows by `reshape`.
+
+    On a GPU they are copies on the host, as in Caffe: fetched when they are asked for,
+    and brought back before the net computes again; ask again after the net has run.
+    ``gpu_data`` and ``gpu_diff`` are CuPy arrays of the GPU's own memory.
 
     Caffe: activations may be stored channels-last, so a view of four axes need not
     be C-contiguous; ``view.reshape(...)`` may then be a copy.  Write through
@@ -38,7 +44,7 @@ class Blob:
         """The values, shape ``shape``, usually float32."""
         # From now on the values may change without the library's knowing.
         self._core.exposed = True
-        return self._core.data
+        return self._core.mutable_cpu_data
 
     @data.setter
     def data(self, value: Any) -> NoReturn:
@@ -47,11 +53,40 @@ class Blob:
     @property
     def diff(self) -> Array:
         """The gradient, of the same shape."""
-        return self._core.diff
+        return self._core.mutable_cpu_diff
 
     @diff.setter
     def diff(self, value: Any) -> NoReturn:
         raise AttributeError(_assign_hint("diff"))
+
+    @property
+    def gpu_data(self) -> Any:
+        """The values as a CuPy array of shape ``shape``, of a net on a GPU.
+
+        Raises:
+            BackendError: the net is on the CPU.
+        """
+        self._check_gpu("gpu_data")
+        self._core.exposed = True
+        return self._core.data
+
+    @property
+    def gpu_diff(self) -> Any:
+        """The gradient as a CuPy array, of a net on a GPU.
+
+        Raises:
+            BackendError: the net is on the CPU.
+        """
+        self._check_gpu("gpu_diff")
+        return self._core.diff
+
+    def _check_gpu(self, member: str) -> None:
+        if self._core.memory.is_host:
+            wanted = member.replace("gpu_", "")
+            raise BackendError(
+                f"{member}: this net is on the CPU; use .{wanted}, or open the net "
+                "after caffe.set_mode_gpu()"
+            )
 
     @property
     def shape(self) -> Shape:
@@ -122,18 +157,24 @@ class BlobVec(Sequence[Blob]):
         dtype: of the blobs that `add_blob` makes.
     """
 
-    __slots__ = ("_blobs", "_dtype")
+    __slots__ = ("_blobs", "_dtype", "_memory")
 
-    def __init__(self, blobs: list[core.Blob], dtype: type = np.float32) -> None:
+    def __init__(
+        self,
+        blobs: list[core.Blob],
+        dtype: type = np.float32,
+        memory: Memory = HOST,
+    ) -> None:
         self._blobs = blobs
         self._dtype = dtype
+        self._memory = memory
 
     def add_blob(self, *shape: int) -> None:
         """Add a parameter of zeros: ``self.blobs.add_blob(10, 3)`` in a setup."""
         sizes = tuple(int(n) for n in shape)
         if any(n < 0 for n in sizes):
             raise ShapeError(f"add_blob{sizes}: axes must not be negative")
-        self._blobs.append(core.Blob(sizes, dtype=self._dtype))
+        self._blobs.append(core.Blob(sizes, dtype=self._dtype, memory=self._memory))
 
     @overload
     def __getitem__(self, index: int) -> Blob: ...

@@ -69,7 +69,8 @@ class Python(CoreLayer):
         if not isinstance(user, Layer):
             problem = f"{where}: must derive from caffe.Layer, unlike {cls!r}"
             raise LayerError(self.describe(problem))
-        user._blobs = BlobVec(self.blobs, self.context.dtype)  # noqa: SLF001 - ours
+        memory = self.ops.memory
+        user._blobs = BlobVec(self.blobs, self.context.dtype, memory)  # noqa: SLF001
         return user
 
     def _module(self) -> ModuleType:
@@ -136,7 +137,10 @@ class Python(CoreLayer):
         wanted = zip(self.blobs, self.param_propagate_down, strict=True)
         # Reading a diff also does a clearing that was put off, so that views which
         # the class has kept since its setup are true again.
-        kept = [(blob.diff, None if on else blob.diff.copy()) for blob, on in wanted]
+        kept = [
+            (blob.mutable_cpu_diff, None if on else blob.cpu_diff.copy())
+            for blob, on in wanted
+        ]
         with self._naming("backward"):
             self.user.backward(_faces(top), list(propagate_down), _faces(bottom))
         for diff, before in kept:

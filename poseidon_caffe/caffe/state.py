@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from poseidon_caffe.backend.gpu.inventory import check_gpu
+from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.backend.select import get_ops
-from poseidon_caffe.errors import UsageError
+from poseidon_caffe.errors import BackendError, UsageError
 from poseidon_caffe.types import fnv1a
 
 __all__ = [
@@ -50,6 +52,7 @@ several threads relied on the same exclusion."""
 @dataclass
 class _State:
     backend: str | None = None
+    gpu: bool = False
     seed: int | None = None
     nets_seeded: int = 0
     device: int = 0
@@ -64,10 +67,14 @@ _state = _State()
 
 def current_ops() -> Ops:
     """The backend for the next net: one object per backend name and process."""
-    name = _state.backend or os.environ.get(BACKEND_VARIABLE) or "cpu"
-    if name not in _state.ops:
-        _state.ops[name] = get_ops(name)
-    return _state.ops[name]
+    name = _state.backend
+    if name is None:
+        default = os.environ.get(BACKEND_VARIABLE) or "cpu"
+        name = "gpu" if _state.gpu else default
+    key = f"gpu {_state.device}" if name == "gpu" else name
+    if key not in _state.ops:
+        _state.ops[key] = get_ops(name, gpu=GpuSettings(_state.device))
+    return _state.ops[key]
 
 
 @contextmanager
@@ -81,24 +88,38 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def set_mode_cpu() -> None:
-    """Compute on the CPU, which is the default."""
+    """Compute the nets opened from now on on the CPU, which is the default."""
+    _state.gpu = False
 
 
 def set_mode_gpu() -> None:
-    """Ask for the GPU: warns that this release computes on the CPU, and goes on.
+    """Compute the nets opened from now on on the GPU that `set_device` chose.
 
-    Caffe: a CPU-only build dies at the first layer instead.
+    Where there is no usable GPU this warns, saying why, and goes on with the CPU.
+
+    Caffe: a CPU-only build dies at the first layer instead, and the mode is that of
+    the moment a net runs; here it is that of the moment a net is opened.
     """
-    warnings.warn(
-        "set_mode_gpu(): this release of Poseidon has no GPU backend; nets run on "
-        "the CPU",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+    try:
+        check_gpu(_state.device)
+    except BackendError as error:
+        warnings.warn(
+            f"set_mode_gpu(): {error}; nets run on the CPU",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return
+    _state.gpu = True
 
 
 def set_device(device: int) -> None:
-    """Remember which GPU `set_mode_gpu` would use; no effect on the CPU."""
+    """Choose the GPU of the nets opened from now on; no effect in CPU mode.
+
+    Raises:
+        BackendError: in GPU mode, if there is no such GPU.
+    """
+    if _state.gpu:
+        check_gpu(int(device))
     _state.device = int(device)
 
 

@@ -1,4 +1,4 @@
-"""Flags that several of Caffe's commands share, and what is said about GPUs.
+"""Flags that several of Caffe's commands share.
 
 Caffe's flags are one set for all commands: a script may give ``caffe test`` a
 ``--snapshot`` that it never looks at.  `with_idle` adds such flags to a command,
@@ -9,26 +9,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from poseidon_caffe.cli.flags import Arguments, Flag
-from poseidon_caffe.errors import UsageError
+from poseidon_caffe.cli.flags import Flag
+from poseidon_caffe.cli.gpu_flags import GPU
 
 __all__ = [
-    "GPU",
     "ITERATIONS",
     "LEVEL",
     "MODEL",
     "PHASE",
     "STAGE",
     "WEIGHTS",
-    "refuse_gpu",
     "with_idle",
 ]
 
 _STATE: Final = "Net state"
 
-GPU: Final = Flag(
-    "gpu", "", "GPUs to use; this release computes on the CPU only", value="0,1|all"
-)
 ITERATIONS: Final = Flag("iterations", 50, "how many iterations to run", value="N")
 MODEL: Final = Flag("model", "", "the net's prototxt", value="FILE")
 WEIGHTS: Final = Flag(
@@ -85,12 +80,3 @@ def with_idle(command: str, flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
         if flag.name not in own
     )
     return (*flags, *idle)
-
-
-def refuse_gpu(args: Arguments) -> None:
-    """Raise UsageError when GPUs are asked for."""
-    if args.text("gpu"):
-        raise UsageError(
-            f"--gpu={args.text('gpu')}: GPU support is not in this release; "
-            "leave --gpu out to compute on the CPU"
-        )

@@ -12,6 +12,7 @@ from poseidon_caffe.cli.image_flags import (
     given_number,
     load_array,
     mean_of,
+    mode_of,
     set_channel_swap,
 )
 from poseidon_caffe.cli.logged_notes import LoggedNotes
@@ -55,8 +56,8 @@ def run(args: Arguments, log: Glog) -> int:
     from poseidon_caffe.schema.atomic import atomic_path
 
     notes = LoggedNotes(log, _TAG)
-    notes.info("CPU mode")
-    net = _classifier(args)
+    with mode_of(args, notes):
+        net = _classifier(args)
     channels = net.blobs[net.inputs[0]].shape[1]
     inputs = _inputs(args, notes, color=channels != 1)
     notes.info(f"Classifying {len(inputs)} inputs.")

@@ -16,7 +16,7 @@ from poseidon_caffe.cli.cluster_flags import check_size, check_solver, cluster_s
 from poseidon_caffe.cli.cluster_training import ClusterTraining
 from poseidon_caffe.cli.flags import Arguments
 from poseidon_caffe.cli.joint import Joint, JointFailure
-from poseidon_caffe.cli.launched import named
+from poseidon_caffe.cli.launched import launched, named, placed
 from poseidon_caffe.cli.voices import Voice
 from poseidon_caffe.comm.aborting import install_hooks
 from poseidon_caffe.comm.board import Board
@@ -59,7 +59,9 @@ def train_together(args: Arguments, log: Glog, threads: int) -> int:
     voice = Voice(log, transport.rank)
     restore = install_hooks(transport, voice.tell_end)
     try:
-        return _train(ClusterTraining(args, log, threads), args, transport, voice)
+        place = placed(launched(), transport.rank, transport.hosts)
+        training = ClusterTraining(args, log, threads, place)
+        return _train(training, args, transport, voice)
     except JointFailure as failure:
         code = _tell_joint(log, failure, debug=args.boolean("debug"))
         transport.close()

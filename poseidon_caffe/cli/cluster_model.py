@@ -28,7 +28,8 @@ def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Mo
         solver.emit(GradientsClipped(iteration, norm, limit, factor))
 
     def rebuild(x: Array, dy: Array, dw: Array, db: Array | None) -> None:
-        solver.ops.inner_product_backward_weights(x, dy, dw, db)
+        # What travels are NumPy arrays, wherever the net computes.
+        solver.ops.host.inner_product_backward_weights(x, dy, dw, db)
 
     return Model(
         slots=solver.net.slots,
@@ -70,6 +71,7 @@ def _courier_updater(solver: Solver, courier: Courier) -> RowUpdater:
     It is made there: OpenMP's number of threads belongs to the thread that sets it.
     """
     made: list[RowUpdater] = []
-    courier.call(lambda: made.append(solver.row_updater(get_ops(solver.ops.name, 1))))
+    name = solver.ops.host.name
+    courier.call(lambda: made.append(solver.row_updater(get_ops(name, 1))))
     courier.wait_for(lambda: bool(made), Waiting("the kernels of the update"))
     return made[0]

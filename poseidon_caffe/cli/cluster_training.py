@@ -11,6 +11,7 @@ import numpy as np
 from poseidon_caffe import __version__
 from poseidon_caffe.cli.cluster_flags import CLUSTER_FLAGS, IDLE
 from poseidon_caffe.cli.cluster_model import model_of
+from poseidon_caffe.cli.gpu_flags import NUMERIC_FLAGS
 from poseidon_caffe.cli.joint import Joint
 from poseidon_caffe.cli.signals import SignalActions
 from poseidon_caffe.cli.threads import is_bound
@@ -44,8 +45,8 @@ _TOPIC_SEED: Final = 4
 _TOPIC_START: Final = 5
 _SEED_BITS: Final = 63
 _MEGABYTE: Final = 1e6
-# Rank 0 alone needs them, and the others' may differ.
-_RANK_0_FIELDS: Final = ("snapshot_prefix", "weights")
+# Rank 0 alone needs them, or each has its own.
+_OWN_FIELDS: Final = ("snapshot_prefix", "weights", "device_id")
 
 
 class ClusterTraining(Training):
@@ -55,7 +56,7 @@ class ClusterTraining(Training):
         """Flags that all ranks must have alike, by the name to show."""
         return {
             f"--{flag.name}": str(self._args.values[flag.name])
-            for flag in CLUSTER_FLAGS
+            for flag in (*CLUSTER_FLAGS, *NUMERIC_FLAGS)
             if not flag.alias and flag.name not in IDLE
         }
 
@@ -204,7 +205,7 @@ def _fingerprint(
     """What this rank is about to do, and the prototxts in it by name."""
     param = type(solver.param)()
     param.CopyFrom(solver.param)
-    for field in _RANK_0_FIELDS:
+    for field in _OWN_FIELDS:
         param.ClearField(field)
     texts = {"solver": to_prototxt(param), "train net": to_prototxt(solver.net.param)}
     counts = _counts(solver.net, "the train net")

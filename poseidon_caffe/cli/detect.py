@@ -13,6 +13,7 @@ from poseidon_caffe.cli.image_flags import (
     IMAGE_FLAGS,
     given_number,
     mean_of,
+    mode_of,
     set_channel_swap,
 )
 from poseidon_caffe.cli.logged_notes import LoggedNotes
@@ -54,11 +55,11 @@ def run(args: Arguments, log: Glog) -> int:
     """Detect; 0 when the results are in their place."""
     prepare(args.integer("threads"))
     notes = LoggedNotes(log, _TAG)
-    notes.info("CPU mode")
-    started_s = time.monotonic()
-    notes.info("Loading input...")
-    listed = _read(args)
-    detector = _detector(args)
+    with mode_of(args, notes):
+        started_s = time.monotonic()
+        notes.info("Loading input...")
+        listed = _read(args)
+        detector = _detector(args)
     if args.text("crop_mode") == "list":
         found = detector.detect_windows(listed.items())
     else:

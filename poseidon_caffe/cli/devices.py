@@ -13,6 +13,7 @@ from poseidon_caffe import __version__
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.backend.select import get_ops
 from poseidon_caffe.backend.threads import available_cores
+from poseidon_caffe.cli.gpu_lines import gpu_rows
 from poseidon_caffe.report import tags
 from poseidon_caffe.report.glog import Glog
 
@@ -52,6 +53,7 @@ def describe(log: Glog, threads: int) -> int:
         ("Memory", _memory(_read("/proc/meminfo"))),
         ("Compute library", _library(ops)),
         ("NumPy", np.__version__),
+        *gpu_rows(),
     ]
     for name, value in rows:
         log.info(tags.DEVICE, f"{name + ':':<22}{value}")

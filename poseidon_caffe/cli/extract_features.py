@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from poseidon_caffe.cli.flags import Arguments, Command, Positional
+from poseidon_caffe.cli.gpu_flags import NUMERIC_FLAGS
 from poseidon_caffe.cli.threads import THREADS, prepare
 from poseidon_caffe.errors import UsageError
 from poseidon_caffe.report.glog import Glog
 
+if TYPE_CHECKING:
+    from poseidon_caffe.backend.gpu.settings import GpuSettings
+
 __all__ = ["COMMAND", "run"]
 
+_TAG: Final = "extract_features.cpp:1"
 _BACKENDS: Final = ("lmdb", "leveldb")
 
 
@@ -38,7 +43,7 @@ def run(args: Arguments, log: Glog) -> int:
     if args.word(5) not in _BACKENDS:
         known = " or ".join(_BACKENDS)
         raise UsageError(f"db_type: expected {known}, received '{args.word(5)}'")
-    _check_device(args)
+    device = _device(args)
     threads = prepare(args.integer("threads"))
     # NumPy and its thread pools load here, after the environment is set.
     from poseidon_caffe.cli.features import FeatureSettings, extract
@@ -50,23 +55,38 @@ def run(args: Arguments, log: Glog) -> int:
         batches=int(args.word(4)),
         backend=args.word(5),
     )
-    extract(settings, log, threads)
+    extract(settings, log, threads, _gpu(args, device, log))
     return 0
 
 
-def _check_device(args: Arguments) -> None:
-    """Refuse GPUs; any other word means the CPU, as in Caffe."""
-    if args.word(6) == "GPU":
-        raise UsageError(
-            "GPU: GPU support is not in this release; leave the word out, or write CPU"
-        )
+def _device(args: Arguments) -> int | None:
+    """The number after the word GPU; any other word means the CPU, as in Caffe."""
+    if args.word(6) != "GPU":
+        return None
+    text = args.word(7, "0")
+    if not text.isascii() or not text.isdigit():
+        raise UsageError(f"DEVICE_ID: expected 0 or more, received '{text}'")
+    return int(text)
+
+
+def _gpu(args: Arguments, device: int | None, log: Glog) -> GpuSettings | None:
+    """How the GPU is to compute; None for the CPU."""
+    if device is None:
+        return None
+    from poseidon_caffe.cli.gpus import gpu_settings
+
+    settings = gpu_settings(args, device)
+    # Caffe says these at level ERROR, so that they are seen.
+    log.error(_TAG, "Using GPU")
+    log.error(_TAG, f"Using Device_id={device}")
+    return settings
 
 
 COMMAND = Command(
     name="extract_features",
     summary="write blobs of a net, such as features, into databases",
     run=run,
-    flags=(THREADS,),
+    flags=(THREADS, *NUMERIC_FLAGS),
     positionals=(
         Positional("pretrained_net_param", "trained weights, a .caffemodel"),
         Positional("feature_extraction_proto_file", "the net, with a data layer"),
@@ -74,7 +94,7 @@ COMMAND = Command(
         Positional("save_feature_dataset_name1[,name2,...]", "a database for each"),
         Positional("num_mini_batches", "how many forward passes to make"),
         Positional("db_type", "lmdb or leveldb"),
-        Positional("CPU/GPU", "where to compute; the CPU", optional=True),
+        Positional("CPU/GPU", "where to compute; by default the CPU", optional=True),
         Positional("DEVICE_ID=0", "of the GPU", optional=True),
     ),
     description=(

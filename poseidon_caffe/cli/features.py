@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.cli.models import open_ops
 from poseidon_caffe.data.db import DatabaseWriter, create_db
 from poseidon_caffe.errors import ShapeError, UsageError
@@ -46,8 +47,16 @@ class FeatureSettings:
     backend: str
 
 
-def extract(settings: FeatureSettings, log: Glog, threads: int) -> list[int]:
+def extract(
+    settings: FeatureSettings, log: Glog, threads: int, gpu: GpuSettings | None = None
+) -> list[int]:
     """Run the net and write its blobs, row by row; how many rows each blob gave.
+
+    Args:
+        settings: what to extract.
+        log: gets Caffe's lines.
+        threads: that compute.
+        gpu: the GPU that computes; None for the CPU.
 
     Raises:
         UsageError: the net has no such blob.
@@ -56,7 +65,7 @@ def extract(settings: FeatureSettings, log: Glog, threads: int) -> list[int]:
     """
     net = Net(
         read_net(settings.model),
-        ops=open_ops(log, threads),
+        ops=open_ops(log, threads, gpu),
         phase=Phase.TEST,
         # Inner blobs are looked at, so each keeps memory of its own.
         options=NetOptions(fuse=False, share_memory=False, forward_only=True),
@@ -107,7 +116,7 @@ def _write(net: Net, settings: FeatureSettings, log: Glog) -> list[int]:
         for _ in range(settings.batches):
             net.forward()
             for i, (name, _) in enumerate(settings.features):
-                values = net.blobs[name].data
+                values = net.blobs[name].cpu_data
                 rows = values.reshape(_legacy_shape(name, values.shape))
                 for row in rows:
                     writers[i].put(b"%010d" % counts[i], _record(row))

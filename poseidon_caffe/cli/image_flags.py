@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -9,10 +10,20 @@ from poseidon_caffe.cli.flags import Arguments, Flag
 from poseidon_caffe.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from poseidon_caffe.caffe import Classifier, Detector
+    from poseidon_caffe.cli.logged_notes import LoggedNotes
     from poseidon_caffe.types import Array
 
-__all__ = ["IMAGE_FLAGS", "given_number", "load_array", "mean_of", "set_channel_swap"]
+__all__ = [
+    "IMAGE_FLAGS",
+    "given_number",
+    "load_array",
+    "mean_of",
+    "mode_of",
+    "set_channel_swap",
+]
 
 _MODEL: Final = "models/bvlc_reference_caffenet"
 
@@ -29,12 +40,7 @@ IMAGE_FLAGS: Final = (
         "the trained weights",
         value="FILE",
     ),
-    Flag(
-        "gpu",
-        False,
-        "compute on a GPU",
-        warning="has no effect: this release computes on the CPU",
-    ),
+    Flag("gpu", False, "compute on the first GPU"),
     Flag(
         "mean_file",
         "python/caffe/imagenet/ilsvrc_2012_mean.npy",
@@ -58,6 +64,26 @@ IMAGE_FLAGS: Final = (
     ),
 )
 """Their defaults are files of Caffe's tree, looked for from where one is."""
+
+
+@contextlib.contextmanager
+def mode_of(args: Arguments, notes: LoggedNotes) -> Iterator[None]:
+    """Nets opened inside compute where ``--gpu`` says, and a note tells it.
+
+    Raises:
+        GpuError: there is no GPU that can be used.
+    """
+    if not args.boolean("gpu"):
+        notes.info("CPU mode")
+        yield
+        return
+    from poseidon_caffe.backend.gpu.inventory import check_gpu
+    from poseidon_caffe.caffe.state import use_backend
+
+    check_gpu(0)
+    notes.info("GPU mode")
+    with use_backend("gpu"):
+        yield
 
 
 def given_number(args: Arguments, name: str) -> float | None:

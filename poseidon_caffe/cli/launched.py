@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,7 @@ from poseidon_caffe.errors import PoseidonError, UsageError
 from poseidon_caffe.report.console import INTERRUPTED, explain, tell
 from poseidon_caffe.report.glog import Glog
 
-__all__ = ["Launched", "launched", "silence", "tell_of_rank"]
+__all__ = ["Launched", "launched", "placed", "silence", "tell_of_rank"]
 
 # Every launcher sets a variable with such a name.
 _TELLING: Final = ("_RANK", "SLURM_PROCID")
@@ -35,11 +35,15 @@ class Launched:
         rank: of this process.
         size: how many there are; 0 when only MPI will tell.
         local_size: how many of them are on this machine, as far as is known.
+        local_rank: of this process among these.
+        is_placed: the launcher told the last two.
     """
 
     rank: int = 0
     size: int = 1
     local_size: int = 1
+    local_rank: int = 0
+    is_placed: bool = True
 
     @property
     def is_alone(self) -> bool:
@@ -61,7 +65,24 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launched:
     world = launched_world(environment)
     if world is None:
         return Launched()
-    return Launched(world.rank, world.size, max(world.local_size, 1))
+    is_placed = world.local_size > 0
+    local_size = max(world.local_size, 1)
+    return Launched(world.rank, world.size, local_size, world.local_rank, is_placed)
+
+
+def placed(told: Launched, rank: int, hosts: Sequence[str]) -> Launched:
+    """``told``, with the place by the hosts' names where the launcher is silent.
+
+    Args:
+        told: what the launcher says.
+        rank: of this process.
+        hosts: by rank.
+    """
+    if told.is_placed:
+        return told
+    before, host = list(hosts[:rank]), hosts[rank]
+    local_size = list(hosts).count(host)
+    return Launched(rank, len(hosts), local_size, before.count(host))
 
 
 def silence(log: Glog) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.backend.select import get_ops
 from poseidon_caffe.cli.flags import Arguments
@@ -16,14 +17,17 @@ from poseidon_caffe.types import Phase
 
 __all__ = ["FAST", "load_weights", "open_net", "open_ops"]
 
-FAST = NetOptions(fuse=True, share_memory=True)
+FAST = NetOptions(fuse=True, share_memory=True, capture=True)
 """How nets run from the command line, where nobody looks at inner blobs."""
 
 
-def open_ops(log: Glog, threads: int) -> Ops:
-    """The CPU backend; says once what the user should know of it."""
-    log.info(tags.USE_CPU, "Use CPU.")
-    ops = get_ops("cpu", threads)
+def open_ops(log: Glog, threads: int, gpu: GpuSettings | None = None) -> Ops:
+    """A GPU's backend, or the CPU's; says once what the user should know of it."""
+    if gpu is None:
+        log.info(tags.USE_CPU, "Use CPU.")
+        ops = get_ops("cpu", threads)
+    else:
+        ops = get_ops("gpu", threads, gpu=gpu)
     if ops.note:
         log.warning(tags.POSEIDON, ops.note)
     return ops

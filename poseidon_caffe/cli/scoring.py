@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from poseidon_caffe.cli.flags import Arguments
+from poseidon_caffe.cli.gpus import single_gpu
 from poseidon_caffe.cli.models import load_weights, open_net, open_ops
 from poseidon_caffe.errors import UsageError
 from poseidon_caffe.net.net import Net
@@ -28,7 +29,7 @@ def score(args: Arguments, log: Glog, threads: int) -> int:
     iterations = args.integer("iterations")
     if iterations < 1:
         raise UsageError(f"--iterations: expected 1 or more, received {iterations}")
-    ops = open_ops(log, threads)
+    ops = open_ops(log, threads, single_gpu(args, log, tag=tags.TEST_GPU))
     net = open_net(args, log, ops, Phase.TEST, forward_only=True)
     try:
         load_weights(args, log, net)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from poseidon_caffe.cli.caffe_flags import (
-    GPU,
     ITERATIONS,
     LEVEL,
     MODEL,
     PHASE,
     STAGE,
     WEIGHTS,
-    refuse_gpu,
     with_idle,
 )
 from poseidon_caffe.cli.flags import Arguments, Command
+from poseidon_caffe.cli.gpu_flags import GPU_FLAGS, asked_gpus
 from poseidon_caffe.cli.threads import THREADS, prepare
 from poseidon_caffe.report.glog import Glog
 
@@ -24,10 +23,10 @@ def run(args: Arguments, log: Glog) -> int:
     """Check the flags, then measure.
 
     Raises:
-        UsageError: flags that are missing.
+        UsageError: flags that are missing or wrong.
     """
     args.required("model", "name the net's prototxt, --model FILE")
-    refuse_gpu(args)
+    asked_gpus(args)
     threads = prepare(args.integer("threads"))
     # NumPy and its thread pools load here, after the environment is set.
     from poseidon_caffe.cli.timing import measure
@@ -40,7 +39,7 @@ COMMAND = Command(
     summary="measure the time of each layer, forward and backward",
     run=run,
     flags=with_idle(
-        "time", (MODEL, ITERATIONS, WEIGHTS, GPU, THREADS, PHASE, LEVEL, STAGE)
+        "time", (MODEL, ITERATIONS, WEIGHTS, THREADS, PHASE, LEVEL, STAGE, *GPU_FLAGS)
     ),
     description=(
         "The net is built in phase TRAIN unless --phase says otherwise. One pass "

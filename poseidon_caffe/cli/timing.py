@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.cli.flags import Arguments
+from poseidon_caffe.cli.gpus import single_gpu
 from poseidon_caffe.cli.models import load_weights, open_net, open_ops
 from poseidon_caffe.errors import UsageError
 from poseidon_caffe.net.net import Net
@@ -43,13 +45,14 @@ def measure(args: Arguments, log: Glog, threads: int) -> int:
     iterations = args.integer("iterations")
     if iterations < 1:
         raise UsageError(f"--iterations: expected 1 or more, received {iterations}")
-    net = open_net(args, log, open_ops(log, threads), Phase.TRAIN)
+    ops = open_ops(log, threads, single_gpu(args, log, tag=tags.TIME_GPU))
+    net = open_net(args, log, ops, Phase.TRAIN)
     try:
         load_weights(args, log, net)
         _warm_up(log, net)
         log.info(tags.TIME, "*** Benchmark begins ***")
         log.info(tags.TIME, f"Testing for {iterations} iterations.")
-        times = _benchmark(log, net, iterations)
+        times = _benchmark(log, net, iterations, _settler(ops))
     finally:
         net.close()
     _report(log, net, times, iterations)
@@ -64,19 +67,37 @@ def _warm_up(log: Glog, net: Net) -> None:
     net.backward()
 
 
-def _benchmark(log: Glog, net: Net, iterations: int) -> Times:
+def _settler(ops: Ops) -> Callable[[], None]:
+    """What waits until the work given so far is done; on the CPU it always is."""
+    device = getattr(ops, "device", None)
+    if device is None:
+        return lambda: None
+    wait: Callable[[], None] = device.synchronise
+    return wait
+
+
+def _benchmark(
+    log: Glog, net: Net, iterations: int, settle: Callable[[], None]
+) -> Times:
     count = len(net.layers)
     times = Times([0.0] * count, [0.0] * count)
+
+    def forward(layer: int) -> None:
+        net.forward(layer, layer)
+        settle()
+
+    def backward(layer: int) -> None:
+        net.backward(layer, layer)
+        settle()
+
+    settle()
     begin = time.perf_counter()
     for iteration in range(iterations):
         start = time.perf_counter()
         net.clear_param_diffs()
-        times.passes_ms[0] += _walk(
-            range(count), lambda i: net.forward(i, i), times.forward_ms
-        )
-        times.passes_ms[1] += _walk(
-            range(count - 1, -1, -1), lambda i: net.backward(i, i), times.backward_ms
-        )
+        times.passes_ms[0] += _walk(range(count), forward, times.forward_ms)
+        backwards = range(count - 1, -1, -1)
+        times.passes_ms[1] += _walk(backwards, backward, times.backward_ms)
         spent = _ms_since(start)
         log.info(
             tags.TIME,

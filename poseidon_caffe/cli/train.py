@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from poseidon_caffe.cli.caffe_flags import (
-    GPU,
     LEVEL,
     STAGE,
     WEIGHTS,
-    refuse_gpu,
     with_idle,
 )
 from poseidon_caffe.cli.cluster_flags import (
@@ -17,7 +16,9 @@ from poseidon_caffe.cli.cluster_flags import (
     check_cluster_flags,
     given_cluster_flags,
 )
+from poseidon_caffe.cli.common import COMMON
 from poseidon_caffe.cli.flags import Arguments, Command, Flag
+from poseidon_caffe.cli.gpu_flags import GPU_FLAGS, asked_gpus
 from poseidon_caffe.cli.hostfile import advice, read_hosts
 from poseidon_caffe.cli.launched import launched
 from poseidon_caffe.cli.threads import THREADS, prepare
@@ -33,7 +34,6 @@ _SIGNALS: Final = "Signals"
 
 FLAGS: Final = (
     Flag("solver", "", "the solver's prototxt", value="FILE"),
-    GPU,
     THREADS,
     Flag("progress", True, "draw no progress line on a terminal"),
     Flag(
@@ -76,6 +76,7 @@ FLAGS: Final = (
         choices=_EFFECTS,
         group=_SIGNALS,
     ),
+    *GPU_FLAGS,
     *CLUSTER_FLAGS,
 )
 
@@ -87,23 +88,40 @@ def run(args: Arguments, log: Glog) -> int:
         UsageError: flags that are missing or exclude each other.
     """
     args.required("solver", "name the solver's prototxt, --solver FILE")
-    refuse_gpu(args)
+    asked_gpus(args)
     _check_start(args)
     check_cluster_flags(args)
     world = launched()
     if args.text("hostfile"):
         said = advice(read_hosts(args.text("hostfile")), world.size)
         log.warning(tags.POSEIDON, f"--hostfile {said}")
+    # A rank of its own chooses its own threads.
+    environment = dict(os.environ)
     threads = prepare(args.integer("threads"), local_ranks=world.local_size)
     # NumPy and its thread pools load here, after the environment is set.
     if not world.is_alone:
         from poseidon_caffe.cli.cluster import train_together
 
         return train_together(args, log, threads)
+    from poseidon_caffe.cli.gpus import listed_gpus
+
+    devices = [gpu.device for gpu in listed_gpus(args)]
+    if len(devices) > 1:
+        from poseidon_caffe.cli.local_ranks import train_on
+
+        return train_on(devices, args, _passed_on(args, devices), environment, log)
     from poseidon_caffe.cli.training import Training
 
     _note_idle(args, log)
     return Training(args, log, threads).run()
+
+
+def _passed_on(args: Arguments, devices: list[int]) -> list[str]:
+    """The flags that were given, as a rank is to get them; idle ones were told."""
+    known = {flag.name: flag for flag in (*COMMAND.flags, *COMMON)}
+    given = [name for name in sorted(args.given) if name in known]
+    values = dict(args.values) | {"gpu": ",".join(map(str, devices))}
+    return [f"--{name}={values[name]}" for name in given if not known[name].warning]
 
 
 def _note_idle(args: Arguments, log: Glog) -> None:
@@ -151,6 +169,7 @@ COMMAND = Command(
         "poseidon train --solver solver.prototxt --weights bvlc_alexnet.caffemodel",
         "poseidon train --solver solver.prototxt --snapshot s_iter_100.solverstate",
         "poseidon train --solver solver.prototxt --resume auto",
+        "poseidon train --solver solver.prototxt --gpu all --precision bf16",
         "mpirun -n 4 --hostfile hosts poseidon train --solver solver.prototxt",
     ),
     clustered=True,

@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.cli.flags import Arguments
+from poseidon_caffe.cli.gpus import training_gpu
+from poseidon_caffe.cli.launched import Launched
 from poseidon_caffe.cli.models import FAST, open_ops
 from poseidon_caffe.cli.signals import EarlyInterrupt, SignalActions
 from poseidon_caffe.report import tags
@@ -31,11 +34,20 @@ class Training:
         args: of the command ``train``, checked.
         log: where the lines go.
         threads: that compute.
+        place: among the ranks of the job.
     """
 
-    def __init__(self, args: Arguments, log: Glog, threads: int) -> None:
+    def __init__(
+        self,
+        args: Arguments,
+        log: Glog,
+        threads: int,
+        place: Launched = Launched(),  # noqa: B008 - frozen
+    ) -> None:
         self._args, self._log, self._threads = args, log, threads
         self._path = args.text("solver")
+        self._place = place
+        self._gpu: GpuSettings | None = None
 
     def run(self) -> int:
         """Train to the end or until stopped; the exit code.
@@ -57,20 +69,17 @@ class Training:
         return 0
 
     def read(self) -> Any:
-        """The solver's prototxt with ``--level``, ``--stage`` and the mode applied."""
+        """The solver's prototxt with ``--level``, ``--stage`` and the mode applied.
+
+        Decides what computes, too.
+        """
         param = read_solver(self._path)
         args = self._args
         if "level" in args.given:
             param.train_state.level = args.integer("level")
         if args.items("stage"):
             param.train_state.stage.extend(args.items("stage"))
-        if param.HasField("solver_mode") and param.solver_mode == param.GPU:
-            self._log.warning(
-                tags.POSEIDON,
-                f"{self._path}: solver_mode: GPU: GPU support is not in this release; "
-                "training on the CPU",
-            )
-            param.solver_mode = param.CPU
+        self._gpu = training_gpu(args, param, self._path, self._place, self._log)
         return param
 
     def build(
@@ -92,7 +101,7 @@ class Training:
         """
         return Solver(
             param,
-            ops=open_ops(self._log, self._threads),
+            ops=open_ops(self._log, self._threads, self._gpu),
             options=replace(_options(param), seed=seed, divide_batch=divide_batch),
             shard=shard,
             path=self._path,

@@ -63,8 +63,10 @@ def launched_world(environ: Mapping[str, str]) -> World | None:
             return World(
                 _number(environ, rank),
                 _number(environ, size),
-                _number(environ, local_rank),
-                _number(environ, local_size) or _slurm_local_size(environ),
+                _number(environ, local_rank) or _number(environ, "PMI_LOCAL_RANK"),
+                _number(environ, local_size)
+                or _slurm_local_size(environ)
+                or _number(environ, "PMI_LOCAL_SIZE"),
             )
     if environ.get("PMIX_RANK"):
         return World(_number(environ, "PMIX_RANK"), 0, 0, 0)

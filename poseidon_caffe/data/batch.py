@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from poseidon_caffe.backend.blob import empty_array, view_of
+from poseidon_caffe.backend.memory import empty_array, view_of
 from poseidon_caffe.types import Array, Shape
 
 __all__ = ["Batch"]

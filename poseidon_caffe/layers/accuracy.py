@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.layout import PlainView
 from poseidon_caffe.layers.losses import (
+    LabelCheck,
+    LossResult,
     Predictions,
-    check_labels,
     ignored_label,
-    set_scalar,
 )
 from poseidon_caffe.layers.registry import register
 
@@ -46,6 +45,9 @@ class Accuracy(Layer):
         self._top_k = int(p.top_k)
         self._ignore = ignored_label(p)
         self._places = Predictions(1, 0, 0, 0, ())
+        self._check = LabelCheck(self, self._ignore)
+        self._result = LossResult(self)
+        self._label_view = PlainView(self.ops, context.dtype)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """One label per place; no more than C best scores."""
@@ -64,23 +66,14 @@ class Accuracy(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Count."""
-        scores = np.moveaxis(bottom[0].data, self._places.axis, -1)
-        classes = scores.shape[-1]
-        labels = bottom[1].data.reshape(-1)
-        check_labels(self, labels, classes, self._ignore)
-        flat = scores.reshape(-1, classes)
-        wanted = labels.astype(np.int64)
-        if self._ignore is not None:
-            counted = wanted != self._ignore
-            flat, wanted = flat[counted], wanted[counted]
-        own = np.take_along_axis(flat, wanted[:, None], axis=1)
-        # The label itself is among those that score at least as much.
-        right = (flat >= own).sum(axis=1) <= self._top_k
-        set_scalar(top[0], float(right.sum()) / max(len(wanted), 1))
-        if len(top) > 1:
-            seen = np.bincount(wanted, minlength=classes)
-            hits = np.bincount(wanted[right], minlength=classes)
-            top[1].data[...] = hits / np.maximum(seen, 1)
+        places = self._places
+        labels = self._label_view.read(bottom[1].data, places.label_shape)
+        self._check.run(labels, places.classes)
+        self.ops.count_hits(
+            bottom[0].data, labels, places.axis, self._top_k, self._ignore,
+            self._result.sums, top[1].data if len(top) > 1 else None,
+        )  # fmt: skip
+        self._result.write(top[0], None)
 
     @classmethod
     def examples(cls) -> list[Example]:

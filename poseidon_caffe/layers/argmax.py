@@ -35,6 +35,7 @@ class ArgMax(Layer):
 
     num_bottom = 1
     num_top = 1
+    works_on_host = True
 
     def _length(self, bottom: Blob) -> int:
         p = self.param.argmax_param
@@ -45,8 +46,6 @@ class ArgMax(Layer):
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """There must be so many elements to choose from; see the class."""
         p, shape = self.param.argmax_param, bottom[0].shape
-        if not shape:
-            raise self.shape_error("needs at least one axis", bottom)
         if not shape:
             raise self.shape_error("needs at least one axis", bottom)
         length = self._length(bottom[0])
@@ -63,7 +62,8 @@ class ArgMax(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Sort and take the best."""
-        p, x, y = self.param.argmax_param, bottom[0].data, top[0].data
+        p, x = self.param.argmax_param, bottom[0].cpu_data
+        y = top[0].mutable_cpu_data
         if p.HasField("axis"):
             axis = bottom[0].canonical_axis(p.axis)
             best = _best(np.moveaxis(x, axis, -1), p.top_k)

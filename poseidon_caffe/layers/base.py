@@ -51,10 +51,17 @@ class LayerContext:
     shard: Shard = field(default_factory=Shard)
     prefetch: bool = True
 
-    def generator(self, name: str) -> np.random.Generator:
-        """A generator of its own for ``name``: same seed and rank, same numbers."""
-        key = (self.seed & 0xFFFFFFFFFFFFFFFF, fnv1a(name), self.shard.rank)
-        return np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
+    def generator(self, name: str) -> Any:
+        """The backend's generator for ``name``: same seed and rank, same numbers."""
+        return self.ops.generator(self._seed_words(name))
+
+    def host_generator(self, name: str) -> np.random.Generator:
+        """The same for arrays of the host: fillers and data draw there."""
+        rng: np.random.Generator = self.ops.host.generator(self._seed_words(name))
+        return rng
+
+    def _seed_words(self, name: str) -> tuple[int, ...]:
+        return (self.seed & 0xFFFFFFFFFFFFFFFF, fnv1a(name), self.shard.rank)
 
     def in_phase(self, phase: Phase) -> LayerContext:
         """The same context for a layer of another phase."""
@@ -137,6 +144,9 @@ class Layer:
     #: then fuses nothing and shares no memory, stores the blobs that the layer touches
     #: in plain C order, and reshapes it before every forward, as Caffe does.
     runs_user_code: ClassVar[bool] = False
+    #: Whether it reads or writes blobs on the host in each pass, by `Blob.cpu_data` and
+    #: its like: on a GPU each pass then waits, and is no CUDA graph.
+    works_on_host: ClassVar[bool] = False
     #: Records of an epoch, for layers that read data which all workers share.
     record_count: int | None = None
 
@@ -238,9 +248,10 @@ class Layer:
         """A parameter blob in plain layout, filled by a FillerParameter."""
         from poseidon_caffe.layers.fillers import fill
 
-        blob = Blob(shape, dtype=self.context.dtype)
-        stream = self.context.generator(f"filler/{self.name}/{len(self.blobs)}")
-        fill(blob.data, filler, stream, self.ops, where=self.describe("filler"))
+        blob = Blob(shape, dtype=self.context.dtype, memory=self.ops.memory)
+        stream = self.context.host_generator(f"filler/{self.name}/{len(self.blobs)}")
+        values, ops = blob.mutable_cpu_data, self.ops.host
+        fill(values, filler, stream, ops, where=self.describe("filler"))
         blob.touch()
         return blob
 

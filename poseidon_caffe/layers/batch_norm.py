@@ -56,11 +56,11 @@ class BatchNorm(Layer):
         self._geometry: BatchNormGeometry | None = None
         self._kernel: BatchNormKernel | None = None
         self._pool: Pool | None = None
-        self._mean = Blob(dtype=context.dtype)
-        self._var = Blob(dtype=context.dtype)
-        self._no_shift = Blob(dtype=context.dtype)
-        self._dscale = Blob(dtype=context.dtype)
-        self._dshift = Blob(dtype=context.dtype)
+        self._mean = Blob(dtype=context.dtype, memory=context.ops.memory)
+        self._var = Blob(dtype=context.dtype, memory=context.ops.memory)
+        self._no_shift = Blob(dtype=context.dtype, memory=context.ops.memory)
+        self._dscale = Blob(dtype=context.dtype, memory=context.ops.memory)
+        self._dshift = Blob(dtype=context.dtype, memory=context.ops.memory)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make the running moments, which want no gradients."""
@@ -68,7 +68,9 @@ class BatchNorm(Layer):
             raise self.shape_error("needs at least one axis", bottom)
         channels = _as_channels(bottom[0].shape)[1]
         for shape in ((channels,), (channels,), (1,)):
-            self.blobs.append(Blob(shape, dtype=self.context.dtype))
+            self.blobs.append(
+                Blob(shape, dtype=self.context.dtype, memory=self.ops.memory)
+            )
             self.param_propagate_down.append(False)
         for spec in self.param.param:
             if spec.lr_mult != 0:
@@ -141,10 +143,8 @@ class BatchNorm(Layer):
 
     def _load_moments(self) -> None:
         """Stored sums divided by their weight (0 while nothing is stored)."""
-        weight = float(self.blobs[2].data[0])
-        factor = 0.0 if weight == 0 else 1 / weight
-        self.ops.add([self.blobs[0].data], self._mean.data, [factor])
-        self.ops.add([self.blobs[1].data], self._var.data, [factor])
+        means, variances, weight = (blob.data for blob in self.blobs)
+        self.ops.load_moments(means, variances, weight, self._mean.data, self._var.data)
 
     def _store_moments(self, samples: int) -> None:
         """Add the batch's moments (of ``samples`` values a channel, maybe none)."""
@@ -152,11 +152,9 @@ class BatchNorm(Layer):
             return
         keep = float(self.param.batch_norm_param.moving_average_fraction)
         unbiased = samples / (samples - 1) if samples > 1 else 1.0
-        total_mean, total_var, weight = (blob.data for blob in self.blobs)
-        self.ops.add([weight], weight, [keep])
-        weight += 1
-        self.ops.add([self._mean.data, total_mean], total_mean, [1.0, keep])
-        self.ops.add([self._var.data, total_var], total_var, [unbiased, keep])
+        mean, var = self._mean.data, self._var.data
+        means, variances, weight = (blob.data for blob in self.blobs)
+        self.ops.store_moments(mean, var, means, variances, weight, keep, unbiased)
         for blob in self.blobs:
             blob.touch()
 

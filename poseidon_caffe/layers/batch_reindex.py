@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer
-from poseidon_caffe.layers.indices import row_numbers
+from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.indices import RowNumbers
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.types import Array, Shape
 
@@ -31,6 +32,11 @@ class BatchReindex(Layer):
     num_bottom = 2
     num_top = 1
 
+    def __init__(self, param: Any, context: LayerContext) -> None:
+        super().__init__(param, context)
+        what = "items of the batch"
+        self._numbers = RowNumbers(self, what=what, negative_fractions=False)
+
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """As many items as there are numbers."""
         if len(bottom[1].shape) != 1 or not bottom[0].shape:
@@ -42,10 +48,7 @@ class BatchReindex(Layer):
         return bottom_index == 0
 
     def _index(self, bottom: Sequence[Blob]) -> Array:
-        return row_numbers(
-            self, bottom[1].data, bottom[0].shape[0],
-            what="items of the batch", negative_fractions=False,
-        )  # fmt: skip
+        return self._numbers.of(bottom[1].data, bottom[0].shape[0])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Copy the chosen items."""

@@ -6,17 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
-from poseidon_caffe.layers.losses import set_scalar
+from poseidon_caffe.layers.losses import LossResult
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.types import Array, Shape
 
 __all__ = ["ContrastiveLoss"]
-
-_NO_DIVISION_BY_ZERO = 1e-4
 
 
 @register("ContrastiveLoss")
@@ -37,8 +33,10 @@ class ContrastiveLoss(LossLayer):
         super().__init__(param, context)
         p = param.contrastive_loss_param
         self._margin, self._legacy = float(p.margin), bool(p.legacy_version)
-        #: Squared distances of the pairs.
-        self._squares: Array = np.empty(0)
+        #: Squared distances of the pairs, and what multiplies their differences.
+        self._squares = Blob(dtype=context.dtype, memory=self.ops.memory)
+        self._factors = Blob(dtype=context.dtype, memory=self.ops.memory)
+        self._result = LossResult(self)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Pairs of vectors, one label each."""
@@ -49,28 +47,28 @@ class ContrastiveLoss(LossLayer):
             raise self.shape_error("needs two (N, C) or (N, C, 1, 1)", bottom)
         if math.prod(s) != a[0]:
             raise self.shape_error("needs one label for each pair", bottom)
+        for blob in (self._squares, self._factors):
+            blob.reshape(a[:1])
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         """All but the labels."""
         return bottom_index < 2
 
     def _pairs(self, bottom: Sequence[Blob]) -> tuple[Array, Array, Array]:
-        """(a (N, C), b (N, C), whether similar (N,))."""
+        """(a (N, C), b (N, C), labels (N,))."""
         rows = _pair(bottom[0].shape)
         a, b = (blob.data.reshape(rows) for blob in bottom[:2])
-        return a, b, bottom[2].data.reshape(-1).astype(np.int64) != 0
+        return a, b, bottom[2].data.reshape(rows[:1])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Mean over the pairs."""
-        a, b, similar = self._pairs(bottom)
-        self._squares = square = np.empty(len(a), a.dtype)
-        self.ops.row_distances(a, b, square)
-        if self._legacy:
-            apart = np.maximum(self._margin - square, 0)
-        else:
-            apart = np.maximum(self._margin - np.sqrt(square), 0) ** 2
-        total = np.where(similar, square, apart).sum(dtype=np.float64)
-        set_scalar(top[0], float(total) / max(bottom[0].shape[0], 1) / 2)
+        a, b, labels = self._pairs(bottom)
+        squares, sums = self._squares.data, self._result.sums
+        self.ops.row_distances(a, b, squares)
+        self.ops.contrastive_loss(
+            squares, labels, self._margin, sums, legacy=self._legacy
+        )
+        self._result.write(top[0], len(a), 0.5)
 
     def backward(
         self,
@@ -80,23 +78,17 @@ class ContrastiveLoss(LossLayer):
     ) -> None:
         """Along a - b: towards each other, or away inside the margin."""
         self.refuse_label_gradient(propagate_down)
-        a, b, similar = self._pairs(bottom)
-        weight = float(top[0].diff) / max(len(a), 1)
-        factor = np.where(similar, 1, self._push()) * weight
+        a, b, labels = self._pairs(bottom)
+        factors = self._factors.data
+        self.ops.contrastive_factors(
+            self._squares.data, labels, self._margin,
+            self._result.weight(top[0], len(a)), factors, legacy=self._legacy,
+        )  # fmt: skip
         da, db = (
             blob.diff.reshape(a.shape) if down else None
             for blob, down in zip(bottom[:2], propagate_down, strict=False)
         )
-        self.ops.pull_rows(a, b, factor.astype(a.dtype), da, db)
-
-    def _push(self) -> Array:
-        """Factors of a - b for pairs that are not similar."""
-        square = self._squares
-        if self._legacy:
-            return np.where(self._margin - square > 0, -1, 0)
-        distance = np.sqrt(square)
-        gap = self._margin - distance
-        return np.where(gap > 0, -gap / (distance + _NO_DIVISION_BY_ZERO), 0)
+        self.ops.pull_rows(a, b, factors, da, db)
 
     def refuse_label_gradient(self, propagate_down: Sequence[bool]) -> None:
         """Labels are the third bottom here."""

@@ -8,7 +8,7 @@ from typing import Any
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
 from poseidon_caffe.layers.registry import register
-from poseidon_caffe.types import Array, Shape
+from poseidon_caffe.types import Shape
 
 __all__ = ["Crop"]
 
@@ -85,17 +85,7 @@ class Crop(Layer):
     ) -> None:
         """The gradient in its place, zeros around it."""
         if propagate_down[0]:
-            dx = bottom[0].diff
-            self._clear_around(dx)
-            self.ops.copy(top[0].diff, dx[self._part])
-
-    def _clear_around(self, dx: Array) -> None:
-        """Zero what lies outside the part, every element once."""
-        region = [slice(None)] * dx.ndim
-        for axis, kept in enumerate(self._part):
-            for outside in (slice(0, kept.start), slice(kept.stop, None)):
-                dx[(*region[:axis], outside, *region[axis + 1 :])] = 0
-            region[axis] = kept
+            self.ops.place(top[0].diff, self._part, bottom[0].diff)
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         """Only the data get a gradient."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from poseidon_caffe.backend.blob import Blob, memory_limit
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.memory import memory_limit
 from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
 from poseidon_caffe.layers.fillers import check_filler, fill
@@ -36,7 +37,7 @@ class DummyData(Layer):
 
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
-        self._rng = context.generator(f"dummy/{self.name}")
+        self._rng = context.host_generator(f"dummy/{self.name}")
         self._fillers: list[Any] = []
         self._filled: list[Shape | None] = []
 
@@ -91,7 +92,8 @@ class DummyData(Layer):
             if self._filled[i] == blob.shape if constant else constants:
                 continue
             where = self.describe("data_filler")
-            fill(blob.data, filler, self._rng, self.ops, where=where)
+            values = blob.mutable_cpu_data
+            fill(values, filler, self._rng, self.ops.host, where=where)
             self._filled[i] = blob.shape
 
     def backward(

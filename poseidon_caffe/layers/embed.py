@@ -8,7 +8,7 @@ from typing import Any
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
-from poseidon_caffe.layers.indices import row_numbers
+from poseidon_caffe.layers.indices import RowNumbers
 from poseidon_caffe.layers.layout import PlainView
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.types import Array, Shape
@@ -43,6 +43,8 @@ class Embed(Layer):
         super().__init__(param, context)
         self._rows, self._width = 0, 0
         self._view = PlainView(self.ops, context.dtype)
+        what = "rows of the weights; is input_dim too small?"
+        self._numbers = RowNumbers(self, what=what)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make weights and bias."""
@@ -65,8 +67,7 @@ class Embed(Layer):
         return False
 
     def _index(self, bottom: Sequence[Blob]) -> Array:
-        what = "rows of the weights; is input_dim too small?"
-        return row_numbers(self, bottom[0].data, self._rows, what=what)
+        return self._numbers.of(bottom[0].data, self._rows)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Look the rows up, add the bias."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
-from poseidon_caffe.layers.layout import like
-from poseidon_caffe.layers.losses import set_scalar
+from poseidon_caffe.layers.layout import PlainView, like
+from poseidon_caffe.layers.losses import LossResult
 from poseidon_caffe.layers.registry import register
 
 __all__ = ["EuclideanLoss"]
@@ -30,6 +30,8 @@ class EuclideanLoss(LossLayer):
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
         self._difference: Blob | None = None
+        self._result = LossResult(self)
+        self._view = PlainView(self.ops, context.dtype)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Both must have as many elements a sample."""
@@ -48,10 +50,11 @@ class EuclideanLoss(LossLayer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Keep a - b; halve its mean square."""
         assert self._difference is not None
-        a, difference = bottom[0].data, self._difference.data
-        b = bottom[1].data.reshape(a.shape)
-        total = self.ops.squared_difference(a, b, difference)
-        set_scalar(top[0], total / _batch(bottom[0]) / 2)
+        a, b, difference = bottom[0].data, bottom[1].data, self._difference.data
+        if a.shape != b.shape:
+            b = self._view.read(b, a.shape)
+        self.ops.squared_difference(a, b, difference, self._result.sums)
+        self._result.write(top[0], _batch(bottom[0]), 0.5)
 
     def backward(
         self,
@@ -61,16 +64,10 @@ class EuclideanLoss(LossLayer):
     ) -> None:
         """+-(a - b) / N times the loss weight."""
         assert self._difference is not None
-        weight = float(top[0].diff) / _batch(bottom[0])
-        for sign, blob, down in zip((1, -1), bottom, propagate_down, strict=True):
-            if not down:
-                continue
-            difference = self._difference.data
-            if blob.shape == difference.shape:
-                self.ops.add([difference], blob.diff, [sign * weight])
-            else:
-                self.ops.copy(difference, blob.diff)
-                self.ops.add([blob.diff], blob.diff, [sign * weight])
+        weight = self._result.weight(top[0], _batch(bottom[0]))
+        for sign, blob, down in zip((1.0, -1.0), bottom, propagate_down, strict=True):
+            if down:
+                self.ops.weigh(self._difference.data, weight, sign, blob.diff)
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -105,10 +105,10 @@ class FedLayer(Layer):
         except (DataError, ShapeError) as error:
             raise type(error)(self.describe(str(error))) from error
         top[0].reshape(batch.data.shape)
-        self.ops.copy(batch.data, top[0].data)
+        self.ops.host.copy(batch.data, top[0].mutable_cpu_data)
         top[0].touch()
         if len(top) > 1:
-            np.copyto(top[1].data, batch.label)
+            np.copyto(top[1].mutable_cpu_data, batch.label)
             top[1].touch()
         self._feed.release()
 

@@ -35,6 +35,8 @@ class Filter(Layer):
     backward_reads_bottom = False
     backward_reads_top = False
 
+    #: How much passes is the shape of the tops, which the host must know.
+    works_on_host = True
     min_bottom = 2
     min_top = 1
 
@@ -67,7 +69,7 @@ class Filter(Layer):
 
     def _select(self, bottom: Sequence[Blob]) -> Array:
         """Numbers of the items that pass, ascending."""
-        return np.flatnonzero(bottom[-1].data.reshape(-1))
+        return np.flatnonzero(bottom[-1].cpu_data.reshape(-1))
 
     def _shape_tops(
         self, bottom: Sequence[Blob], top: Sequence[Blob], passing: Array

@@ -27,7 +27,7 @@ def param_gradients(
         for blob, want in zip(blobs, wanted, strict=True)
     ]
     accumulate = any(target is not None and target[1] for target in targets)
-    for target in targets:
+    for blob, target in zip(blobs, targets, strict=True):
         if accumulate and target is not None and not target[1]:
-            target[0][...] = 0
+            blob.memory.clear(target[0])
     return [None if target is None else target[0] for target in targets], accumulate

@@ -100,7 +100,7 @@ class HDF5Data(Layer):
             start, step = self._next, 1
         try:
             records = range(start, start + size * step, step)
-            self._source.fill(records, [blob.data for blob in top])
+            self._source.fill(records, [blob.mutable_cpu_data for blob in top])
         except DataError as error:
             raise DataError(self.describe(str(error))) from error
         for blob in top:

@@ -42,6 +42,7 @@ class HDF5Output(Layer):
 
     num_bottom = 2
     num_top = 0
+    works_on_host = True
 
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
@@ -77,7 +78,7 @@ class HDF5Output(Layer):
         """
         assert self._writer is not None
         rows = {
-            name: blob.data.reshape(_four_axes(blob.shape))
+            name: blob.cpu_data.reshape(_four_axes(blob.shape))
             for name, blob in zip(_NAMES, bottom, strict=True)
         }
         try:

@@ -7,7 +7,6 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, LayerContext
-from poseidon_caffe.layers.losses import check_labels, set_scalar
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.layers.sample_loss import SampleLoss
 
@@ -36,10 +35,10 @@ class HingeLoss(SampleLoss):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Mean over the samples."""
-        x, labels = self.matrix(bottom), bottom[1].data
-        check_labels(self, labels, x.shape[1], None)
-        total = self.ops.hinge_loss(x, labels, squared=self._squared)
-        set_scalar(top[0], total / max(len(x), 1))
+        x, labels = self.matrix(bottom), self.labels(bottom)
+        self.check.run(labels, x.shape[1])
+        self.ops.hinge_loss(x, labels, self.result.sums, squared=self._squared)
+        self.result.write(top[0], len(x))
 
     def backward(
         self,
@@ -52,9 +51,9 @@ class HingeLoss(SampleLoss):
         if not propagate_down[0]:
             return
         x = self.matrix(bottom)
-        weight = float(top[0].diff) / max(len(x), 1)
+        weight = self.result.weight(top[0], len(x))
         dx = self.gradient_view.target(bottom[0].diff, x.shape)
-        labels = bottom[1].data
+        labels = self.labels(bottom)
         self.ops.hinge_loss_backward(x, labels, weight, dx, squared=self._squared)
         self.gradient_view.write_back(dx, bottom[0].diff)
 

@@ -9,16 +9,16 @@ from typing import Any
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError, ParseError
 from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
-from poseidon_caffe.layers.layout import Alias
+from poseidon_caffe.layers.layout import Alias, PlainView, like
 from poseidon_caffe.layers.losses import (
     LOG_FLOOR,
     VALID,
+    LabelCheck,
+    LossResult,
     Predictions,
-    check_labels,
     ignored_label,
     normalization_mode,
     normalizer,
-    set_scalar,
 )
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.schema import messages
@@ -62,11 +62,14 @@ class InfogainLoss(LossLayer):
         self._ignore = ignored_label(param.loss_param)
         self._mode = normalization_mode(param.loss_param, VALID)
         self._places = Predictions(1, 0, 0, 0, ())
-        self._stored: Array | None = None
+        self._stored: Blob | None = None
         self._prob: Blob | None = None
         # A second top shares the memory of what backward reads.
         self.backward_reads_top = len(param.top) > 1
-        self._valid = 0
+        self._check = LabelCheck(self, self._ignore)
+        self._result = LossResult(self)
+        self._label_view = PlainView(self.ops, context.dtype)
+        self._gain_view = PlainView(self.ops, context.dtype)
         self._second_top = Alias(self.ops)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -87,7 +90,9 @@ class InfogainLoss(LossLayer):
         except ParseError as error:
             problem = f"cannot read the matrix H from {source}: {error}"
             raise LayerError(self.describe(problem)) from error
-        self._stored = stored.astype(self.context.dtype)
+        dtype, memory = self.context.dtype, self.ops.memory
+        self._stored = Blob(stored.shape, dtype=dtype, memory=memory)
+        self._stored.mutable_cpu_data[...] = stored
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """One label per place; H is square over the classes."""
@@ -103,7 +108,7 @@ class InfogainLoss(LossLayer):
             raise self.shape_error(problem, bottom)
         x = bottom[0]
         if self._prob is None or self._prob.channels_last != x.channels_last:
-            self._prob = Blob(dtype=x.dtype, channels_last=x.channels_last)
+            self._prob = like(x)
         self._prob.reshape(x.shape)
         if len(top) > 1:
             top[1].reshape(x.shape)
@@ -116,11 +121,15 @@ class InfogainLoss(LossLayer):
     def _gain(self, bottom: Sequence[Blob]) -> Array:
         """H as a matrix, a row for each label."""
         classes = self._places.classes
-        return self._matrix(bottom).reshape(classes, classes)
+        return self._gain_view.read(self._matrix(bottom).data, (classes, classes))
 
-    def _matrix(self, bottom: Sequence[Blob]) -> Array:
+    def _labels(self, bottom: Sequence[Blob]) -> Array:
+        """Labels in the shape of the scores without their class axis."""
+        return self._label_view.read(bottom[1].data, self._places.label_shape)
+
+    def _matrix(self, bottom: Sequence[Blob]) -> Blob:
         """H as it came."""
-        found = bottom[2].data if len(bottom) > 2 else self._stored
+        found = bottom[2] if len(bottom) > 2 else self._stored
         assert found is not None
         return found
 
@@ -128,19 +137,19 @@ class InfogainLoss(LossLayer):
         """Softmax, then the weighted logarithms at each label."""
         assert self._prob is not None
         places, prob = self._places, self._prob.data
-        labels = bottom[1].data.reshape(places.label_shape)
-        check_labels(self, labels, places.classes, self._ignore)
+        labels, gain = self._labels(bottom), self._gain(bottom)
+        self._check.run(labels, places.classes)
         self.ops.softmax(bottom[0].data, places.axis, prob)
-        total, self._valid = self.ops.infogain_loss(
-            prob, labels, places.axis, self._ignore, self._gain(bottom), LOG_FLOOR
-        )
-        set_scalar(top[0], total / self._divisor())
+        self.ops.infogain_loss(
+            prob, labels, places.axis, self._ignore, gain, LOG_FLOOR,
+            self._result.sums,
+        )  # fmt: skip
+        self._result.write(top[0], self._divisor())
         if len(top) > 1:
             self._second_top.forward(self._prob, top[1])
 
-    def _divisor(self) -> float:
-        outer, inner = self._places.outer, self._places.inner
-        return normalizer(self._mode, outer, inner, self._valid)
+    def _divisor(self) -> float | None:
+        return normalizer(self._mode, self._places.outer, self._places.inner)
 
     def backward(
         self,
@@ -158,11 +167,11 @@ class InfogainLoss(LossLayer):
         places = self._places
         self.ops.infogain_loss_backward(
             self._prob.data,
-            bottom[1].data.reshape(places.label_shape),
+            self._labels(bottom),
             places.axis,
             self._ignore,
             self._gain(bottom),
-            float(top[0].diff) / self._divisor(),
+            self._result.weight(top[0], self._divisor()),
             bottom[0].diff,
         )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from poseidon_caffe.backend.blob import Blob, Buffer
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.memory import make_buffer
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.types import Array, Shape
 
@@ -26,6 +27,7 @@ def like(blob: Blob, dtype: type | None = None) -> Blob:
         blob.shape,
         dtype=blob.dtype if dtype is None else dtype,
         channels_last=blob.channels_last,
+        memory=blob.memory,
     )
 
 
@@ -38,7 +40,7 @@ class PlainView:
 
     def __init__(self, ops: Ops, dtype: type) -> None:
         self._ops = ops
-        self._scratch = Blob(dtype=dtype)
+        self._scratch = Blob(dtype=dtype, memory=ops.memory)
 
     def read(self, array: Array, shape: Shape) -> Array:
         """``array`` as a C-order array of ``shape``, for reading."""
@@ -86,8 +88,8 @@ class Alias:
             if diff:
                 target.share_diff(source)
         elif self._shared:
-            target.data_storage = Buffer(target.dtype)
-            target.diff_storage = Buffer(target.dtype)
+            target.data_storage = make_buffer(target.dtype, target.memory)
+            target.diff_storage = make_buffer(target.dtype, target.memory)
         self._shared = alike
         return alike
 

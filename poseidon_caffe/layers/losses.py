@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.protocols import Sums, Weight
 from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.base import Layer
 from poseidon_caffe.types import Array, Shape
@@ -20,13 +21,13 @@ __all__ = [
     "LOG_FLOOR",
     "NONE",
     "VALID",
+    "LabelCheck",
+    "LossResult",
     "Predictions",
-    "check_labels",
     "ignored_label",
     "normalization_mode",
     "normalizer",
     "one_label_each",
-    "set_scalar",
 ]
 
 #: LossParameter.NormalizationMode.
@@ -109,46 +110,76 @@ def ignored_label(param: Any) -> int | None:
     return int(param.ignore_label) if param.HasField("ignore_label") else None
 
 
-def normalizer(mode: int, outer: int, inner: int, valid: int) -> float:
-    """What a summed loss is divided by; at least 1.
+def normalizer(mode: int, outer: int, inner: int) -> float | None:
+    """What a summed loss is divided by, or None: by the labels not ignored (VALID).
 
     Args:
         mode: FULL, VALID, BATCH_SIZE or NONE.
         outer: batch size.
         inner: predictions per sample.
-        valid: predictions whose label is not ignored.
     """
-    divisor = {FULL: outer * inner, VALID: valid, BATCH_SIZE: outer, NONE: 1}[mode]
-    return max(1.0, float(divisor))
+    if mode == VALID:
+        return None
+    return max(1.0, float({FULL: outer * inner, BATCH_SIZE: outer, NONE: 1}[mode]))
 
 
-def check_labels(
-    layer: Layer, labels: Array, classes: int, ignore_label: int | None
-) -> None:
-    """Raise LayerError if a label that counts is no class number.
+class LossResult:
+    """Where a loss layer keeps what it adds up, and the weight of its gradient.
+
+    The numbers stay on the device, if there is one: the layer never waits for them.
+
+    Args:
+        layer: whose.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        memory = layer.ops.memory
+        self._ops = layer.ops
+        self._sums = Blob((2,), dtype=np.float64, memory=memory)
+        self._weight = Blob((1,), dtype=np.float64, memory=memory)
+
+    @property
+    def sums(self) -> Sums:
+        """For the ops that add up."""
+        return self._sums.data
+
+    def write(self, top: Blob, divisor: float | None, factor: float = 1.0) -> None:
+        """The scalar top = factor * total / divisor (None: places counted)."""
+        self._ops.write_mean(self._sums.data, divisor, top.data, factor)
+
+    def weight(self, top: Blob, divisor: float | None) -> Weight:
+        """What backward multiplies by: the top's gradient / divisor."""
+        weight = self._weight.data
+        self._ops.loss_weight(top.diff, self._sums.data, divisor, weight)
+        return weight
+
+
+class LabelCheck:
+    """Looks for labels that count and are no class.
 
     A fraction is cut off, so -0.5 is class 0, as it is for Caffe, which reads past its
     arrays for labels out of range (it checks in debug builds only).
+
+    Args:
+        layer: named in the error; it makes one of these and keeps it.
+        ignore_label: labels that do not count, or None.
     """
-    if labels.size == 0:
-        return
-    # Nearly always all are in range, which two reductions show.
-    if labels.min() > -1 and labels.max() < classes:
-        return
-    bad = (labels <= -1) | (labels >= classes) | np.isnan(labels)
-    if ignore_label is not None:
-        bad &= np.trunc(labels) != ignore_label
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        value = labels.reshape(-1)[first]
-        problem = (
-            f"label {value:g} at position {first} is outside 0..{classes - 1} "
-            f"(the bottom has {classes} classes; is num_output too small, or does "
-            "the label need ignore_label?)"
-        )
-        raise LayerError(layer.describe(problem))
 
+    def __init__(self, layer: Layer, ignore_label: int | None = None) -> None:
+        def error(value: float, position: int, classes: int) -> LayerError:
+            problem = (
+                f"label {value:g} at position {position} is outside 0..{classes - 1} "
+                f"(the bottom has {classes} classes; is num_output too small, or does "
+                "the label need ignore_label?)"
+            )
+            return LayerError(layer.describe(problem))
 
-def set_scalar(top: Blob, value: float) -> None:
-    """Store a loss or score in a scalar top."""
-    top.data[...] = value
+        self._check = layer.ops.number_check(error, ignored=ignore_label)
+
+    def run(self, labels: Array, classes: int) -> None:
+        """Check the labels of a batch.
+
+        Raises:
+            LayerError: one is out of range; a GPU says so when the loss is read.
+        """
+        self._check.run(labels, classes)

@@ -165,8 +165,8 @@ class MemoryData(Layer):
             raise DataError(self.describe(problem))
         top[0].reshape((self.batch_size, *self.image_shape))
         top[1].reshape((self.batch_size, 1, 1, 1))
-        self.ops.copy(self._data[rows], top[0].data)
-        top[1].data[...] = self._labels[rows].reshape(-1, 1, 1, 1)
+        self.ops.host.copy(self._data[rows], top[0].mutable_cpu_data)
+        top[1].mutable_cpu_data[...] = self._labels[rows].reshape(-1, 1, 1, 1)
         for blob in top:
             blob.touch()
         self._place = rows.stop % len(self._data)

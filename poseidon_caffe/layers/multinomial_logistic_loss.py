@@ -6,11 +6,7 @@ from collections.abc import Sequence
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example
-from poseidon_caffe.layers.losses import (
-    LOG_FLOOR,
-    check_labels,
-    set_scalar,
-)
+from poseidon_caffe.layers.losses import LOG_FLOOR
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.layers.sample_loss import SampleLoss
 
@@ -34,10 +30,10 @@ class MultinomialLogisticLoss(SampleLoss):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Mean over the samples."""
-        prob, labels = self.matrix(bottom), bottom[1].data
-        check_labels(self, labels, prob.shape[1], None)
-        total = self.ops.log_loss(prob, labels, LOG_FLOOR)
-        set_scalar(top[0], total / max(len(prob), 1))
+        prob, labels = self.matrix(bottom), self.labels(bottom)
+        self.check.run(labels, prob.shape[1])
+        self.ops.log_loss(prob, labels, LOG_FLOOR, self.result.sums)
+        self.result.write(top[0], len(prob))
 
     def backward(
         self,
@@ -50,9 +46,9 @@ class MultinomialLogisticLoss(SampleLoss):
         if not propagate_down[0]:
             return
         prob = self.matrix(bottom)
-        weight = float(top[0].diff) / max(len(prob), 1)
+        weight = self.result.weight(top[0], len(prob))
         dx = self.gradient_view.target(bottom[0].diff, prob.shape)
-        self.ops.log_loss_backward(prob, bottom[1].data, LOG_FLOOR, weight, dx)
+        self.ops.log_loss_backward(prob, self.labels(bottom), LOG_FLOOR, weight, dx)
         self.gradient_view.write_back(dx, bottom[0].diff)
 
     @classmethod

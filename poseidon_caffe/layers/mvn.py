@@ -43,7 +43,7 @@ class MVN(Layer):
         self._shape: Shape = ()
         self._deviation: Blob | None = None
         if p.normalize_variance:
-            self._deviation = Blob(dtype=context.dtype)
+            self._deviation = Blob(dtype=context.dtype, memory=context.ops.memory)
         else:
             self.backward_reads_top = False
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.geometry import BatchNormGeometry
 from poseidon_caffe.backend.protocols import BatchNormKernel, Ops
 from poseidon_caffe.layers.base import Pool
@@ -50,8 +51,10 @@ class PooledBatchNorm:
         self._given_geometry = replace(geometry, use_stored=True, affine=True)
         self._given = ops.batch_norm(self._given_geometry)
         self._corrections: dict[int, BatchNormKernel] = {}
-        self._kept: Array | None = None
-        self._scratch: Array | None = None
+        self._kept: Blob | None = None
+        self._scratch: Blob | None = None
+        #: By name: numbers a channel that the host writes, or kernels only for us.
+        self._vectors: dict[str, Blob] = {}
         self.count = 0
 
     def forward(
@@ -64,29 +67,55 @@ class PooledBatchNorm:
         shift: Array | None = None,
     ) -> None:
         """y = (x - mean) / sqrt(var + eps) [* scale + shift]; pools mean and var."""
-        if np.may_share_memory(x, y):
+        if _address(x) == _address(y):
             x = self._keep(x)
-        mean[...] = 0
-        var[...] = 0
+        self._ops.memory.clear(mean)
+        self._ops.memory.clear(var)
         if x.size:
             # Of y only the moments are wanted here.
             self._own.forward(x, y, mean, var)
         self._pool_moments(x.size // mean.size, mean, var)
         if x.size:
-            one = np.ones_like(mean) if scale is None else scale
-            zero = np.zeros_like(mean) if shift is None else shift
+            one = self._constant(mean, 1) if scale is None else scale
+            zero = self._constant(mean, 0) if shift is None else shift
             self._given.forward(x, y, mean, var, one, zero)
 
     def _keep(self, x: Array) -> Array:
         """A copy of ``x``, which is about to be overwritten."""
-        if (
-            self._kept is None
-            or self._kept.shape != x.shape
-            or self._kept.strides != x.strides
-        ):
-            self._kept = np.empty_like(x)
-        self._ops.copy(x, self._kept)
-        return self._kept
+        self._kept = self._blob_like(x, self._kept)
+        kept = self._kept.data
+        self._ops.copy(x, kept)
+        return kept
+
+    def _blob_like(self, x: Array, last: Blob | None) -> Blob:
+        """A blob of the shape and layout of ``x``: the last one, if it fits."""
+        plain = x.flags.c_contiguous
+        if last is None or last.shape != x.shape or last.channels_last == plain:
+            memory = self._ops.memory
+            return Blob(x.shape, dtype=x.dtype, channels_last=not plain, memory=memory)
+        return last
+
+    def _vector(self, name: str, like: Array) -> Blob:
+        """A kept blob of one number a channel."""
+        if name not in self._vectors:
+            memory = self._ops.memory
+            self._vectors[name] = Blob(like.shape, dtype=like.dtype, memory=memory)
+        return self._vectors[name]
+
+    def _constant(self, like: Array, value: int) -> Array:
+        blob = self._vector(f"all {value}", like)
+        blob.mutable_cpu_data[...] = value
+        return blob.data
+
+    def _on_host(self, array: Array) -> Array:
+        """Numbers of the channels in double precision, as a NumPy array."""
+        host = np.empty(array.shape, array.dtype)
+        self._ops.memory.download(array, host)
+        return host.astype(np.float64)
+
+    def _put(self, values: Array, array: Array) -> None:
+        """Write numbers of the channels."""
+        self._ops.memory.upload(values.astype(array.dtype), array)
 
     def _pool_moments(self, samples: int, mean: Array, var: Array) -> None:
         """Replace this worker's moments of ``samples`` values by everybody's.
@@ -94,7 +123,7 @@ class PooledBatchNorm:
         First the means, then the squares about the common mean, so that large means
         cancel nothing.
         """
-        own_mean, own_var = mean.astype(np.float64), var.astype(np.float64)
+        own_mean, own_var = self._on_host(mean), self._on_host(var)
         sums = np.append(own_mean * samples, float(samples))
         self._pool.sum(sums)
         self.count = round(sums[-1])
@@ -102,8 +131,8 @@ class PooledBatchNorm:
         pooled = sums[:-1] / divisor
         squares = (own_var + np.square(own_mean - pooled)) * samples
         self._pool.sum(squares)
-        mean[...] = pooled
-        var[...] = squares / divisor
+        self._put(pooled, mean)
+        self._put(squares / divisor, var)
 
     def backward(
         self,
@@ -120,23 +149,25 @@ class PooledBatchNorm:
     ) -> None:
         """dx from everybody's dy; dscale and dshift from this worker's alone."""
         if in_place and self._kept is not None:
-            x = self._kept
-        one = np.ones_like(mean) if scale is None else scale
-        own_scale = np.zeros_like(mean) if dscale is None else dscale
-        own_shift = np.zeros_like(mean) if dshift is None else dshift
+            x = self._kept.data
+        one = self._constant(mean, 1) if scale is None else scale
+        own_scale = self._vector("dscale", mean).data if dscale is None else dscale
+        own_shift = self._vector("dshift", mean).data if dshift is None else dshift
         if x.size:
             # As if the moments were constants: dx = dy * scale / deviation.
             self._given.backward(x, dy, dx, mean, var, one, own_scale, own_shift)
         else:
-            own_scale[...] = own_shift[...] = 0
-        sums = np.concatenate([own_scale, own_shift]).astype(np.float64)
+            self._ops.memory.clear(own_scale)
+            self._ops.memory.clear(own_shift)
+        sums = np.concatenate([self._on_host(own_scale), self._on_host(own_shift)])
         self._pool.sum(sums)
         eps = self._given_geometry.eps
-        factor = -one / np.sqrt(var.astype(np.float64) + eps) / max(self.count, 1)
-        slope, offset = (
-            (factor * part).astype(x.dtype) for part in np.split(sums, 2)
-        )  # fmt: skip
-        self._correct(x, dx, mean, var, slope, offset)
+        deviation = np.sqrt(self._on_host(var) + eps)
+        factor = -self._on_host(one) / deviation / max(self.count, 1)
+        slope, offset = (self._vector(name, mean) for name in ("slope", "offset"))
+        for blob, part in zip((slope, offset), np.split(sums, 2), strict=True):
+            blob.mutable_cpu_data[...] = factor * part
+        self._correct(x, dx, mean, var, slope.data, offset.data)
 
     def _correct(
         self, x: Array, dx: Array, mean: Array, var: Array, slope: Array, offset: Array
@@ -145,9 +176,10 @@ class PooledBatchNorm:
         step = max(1, _PIECE_COUNT * len(x) // max(x.size, 1))
         for start in range(0, len(x) if x.size else 0, step):
             part, target = x[start : start + step], dx[start : start + step]
-            if self._scratch is None or self._scratch.shape[1:] != part.shape[1:]:
-                self._scratch = np.empty_like(part)
-            change = self._scratch[: len(part)]
+            if start == 0:
+                self._scratch = self._blob_like(part, self._scratch)
+            assert self._scratch is not None
+            change = self._scratch.data[: len(part)]
             kernel = self._correction(len(part))
             kernel.forward(part, change, mean, var, slope, offset)
             self._ops.add([target, change], target, [1.0, 1.0])
@@ -158,3 +190,9 @@ class PooledBatchNorm:
             geometry = replace(self._given_geometry, x_shape=shape, inference=True)
             self._corrections[batch] = self._ops.batch_norm(geometry)
         return self._corrections[batch]
+
+
+def _address(array: Array) -> int:
+    """Where the first element lies, on a device or here."""
+    place = getattr(array.data, "ptr", None)
+    return int(array.ctypes.data if place is None else place)

@@ -63,14 +63,16 @@ class Recurrent(Layer):
         self._kernel: SequenceKernel | None = None
         self._inner, self._static_inner = 0, 0
         #: Last states, as flat memory that grows and never shrinks, as Caffe's.
-        self._carried: list[Array] = [
-            np.zeros(0, context.dtype) for _ in range(self.num_states)
-        ]
+        self._carried = [self._blob() for _ in range(self.num_states)]
         #: What the inputs add to each step, and the gradient of that.
-        self.z, self.dz = Blob(dtype=context.dtype), Blob(dtype=context.dtype)
-        self._static_z = Blob(dtype=context.dtype)
-        self._static_dz = Blob(dtype=context.dtype)
+        self.z, self.dz = self._blob(), self._blob()
+        self._static_z, self._static_dz = self._blob(), self._blob()
         self._views = [PlainView(self.ops, context.dtype) for _ in range(4)]
+
+    def _blob(self) -> Blob:
+        """An empty blob of this layer's own."""
+        context = self.context
+        return Blob((0,), dtype=context.dtype, memory=context.ops.memory)
 
     # -- what a type fills in --------------------------------------------------
     @abstractmethod
@@ -173,9 +175,10 @@ class Recurrent(Layer):
             if blob.shape != state:
                 problem = f"state {i} must have the shape {state}, not {blob.shape}"
                 raise self.shape_error(problem, bottom)
-        for i, flat in enumerate(self._carried):
-            if flat.size < streams * self.outputs:
-                self._carried[i] = np.zeros(streams * self.outputs, flat.dtype)
+        for kept in self._carried:
+            if kept.count < streams * self.outputs:
+                kept.reshape((streams * self.outputs,))
+                self.ops.memory.clear(kept.data)
         for blob in (self.z, self.dz):
             blob.reshape((self.steps, streams, inputs))
         for blob in (self._static_z, self._static_dz):
@@ -212,7 +215,7 @@ class Recurrent(Layer):
             start = [b.data.reshape(shape) for b in self._exposed_bottoms(bottom)]
             return SequenceStates(cont, start, [b.data.reshape(shape) for b in top[1:]])
         count = math.prod(shape)
-        kept = [flat[:count].reshape(shape) for flat in self._carried]
+        kept = [blob.data[:count].reshape(shape) for blob in self._carried]
         return SequenceStates(cont, kept, kept)
 
     def state(self) -> JsonObject:
@@ -220,7 +223,7 @@ class Recurrent(Layer):
         if self.expose:
             return {}
         kind = np.dtype(self.context.dtype).newbyteorder("<")
-        raw = [flat.astype(kind).tobytes() for flat in self._carried]
+        raw = [blob.cpu_data.astype(kind).tobytes() for blob in self._carried]
         return {
             "dtype": kind.name,
             "hidden": [base64.b64encode(data).decode("ascii") for data in raw],
@@ -238,11 +241,11 @@ class Recurrent(Layer):
         if not isinstance(hidden, list) or len(hidden) != self.num_states:
             raise LayerError(self.describe("the saved state is not of this layer"))
         kind = np.dtype(str(state["dtype"])).newbyteorder("<")
-        for i, text in enumerate(hidden):
+        for kept, text in zip(self._carried, hidden, strict=True):
             values = np.frombuffer(base64.b64decode(str(text)), kind)
-            size = max(values.size, self.streams * self.outputs)
-            self._carried[i] = np.zeros(size, self.context.dtype)
-            self._carried[i][: values.size] = values
+            kept.reshape((max(values.size, self.streams * self.outputs),))
+            numbers = kept.mutable_cpu_data
+            numbers[: values.size], numbers[values.size :] = values, 0
 
     # -- running -------------------------------------------------------------------
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -313,7 +316,7 @@ class Recurrent(Layer):
         first = 3 if self.has_static else 2
         for index in (1, *range(first, len(bottom))):
             if propagate_down[index]:
-                bottom[index].diff[...] = 0
+                self.ops.memory.clear(bottom[index].diff)
 
     def recurrent_gradient(self) -> tuple[Array | None, bool]:
         """Where the gradient of W_h goes, and whether it is added to."""

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
-
-import numpy as np
 
 from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.protocols import ReduceKind
 from poseidon_caffe.layers.base import Example, Layer
 from poseidon_caffe.layers.registry import register
-from poseidon_caffe.types import Array
 
 __all__ = ["Reduction"]
 
 
 _SUM, _ASUM, _SUMSQ, _MEAN = range(1, 5)
-_BLOCK_COUNT = 1 << 16
-_THREAD_COUNT = 1 << 19  # elements that are worth another thread
+_KINDS: dict[int, ReduceKind] = {_ASUM: "asum", _SUMSQ: "sumsq"}
 
 
 @register("Reduction")
@@ -46,21 +42,15 @@ class Reduction(Layer):
         parts = math.prod(bottom.shape[axis:]) if p.operation == _MEAN else 1
         return float(p.coeff) / max(parts, 1)
 
+    def _kind(self) -> ReduceKind:
+        """What is added up."""
+        return _KINDS.get(self.param.reduction_param.operation, "sum")
+
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Sum what is to be summed."""
-        p, x, y = self.param.reduction_param, bottom[0].data, top[0].data
-        axis = len(top[0].shape)
-        rows = _rows(x, axis)
-        sums = np.empty(len(rows), x.dtype)
-        # Two threads read about as fast as memory gives.
-        half = len(rows) // 2 if rows.size >= _THREAD_COUNT else 0
-        work = [
-            partial(_sum_rows, rows[part], p.operation, sums[part])
-            for part in (slice(half), slice(half, None))
-        ]
-        self.ops.parallel(work if half else work[1:])
-        sums *= x.dtype.type(self._coeff(bottom[0]))
-        y[...] = sums.reshape(y.shape)
+        x, y = bottom[0].data, top[0].data
+        axis, kind = len(top[0].shape), self._kind()
+        self.ops.reduce_tail(x, axis, kind, self._coeff(bottom[0]), y)
 
     def backward(
         self,
@@ -71,19 +61,9 @@ class Reduction(Layer):
         """Spread dy, times the sign of x or 2 x where that was summed."""
         if not propagate_down[0]:
             return
-        operation = self.param.reduction_param.operation
-        x, dx = bottom[0].data, bottom[0].diff
-        axis = len(top[0].shape)
-        dy = top[0].diff.reshape(top[0].shape + (1,) * (x.ndim - axis))
-        coeff = self._coeff(bottom[0]) * (2 if operation == _SUMSQ else 1)
-        dy = dy * x.dtype.type(coeff)
-        if operation == _SUMSQ:
-            np.multiply(x, dy, out=dx)
-        elif operation == _ASUM:
-            np.sign(x, out=dx)
-            dx *= dy
-        else:
-            dx[...] = dy
+        x, dy, dx = bottom[0].data, top[0].diff, bottom[0].diff
+        axis, kind = len(top[0].shape), self._kind()
+        self.ops.reduce_tail_backward(x, dy, axis, kind, self._coeff(bottom[0]), dx)
 
     @classmethod
     def examples(cls) -> list[Example]:
@@ -99,25 +79,3 @@ class Reduction(Layer):
             reduction("operation: SUMSQ axis: 2 coeff: 1.5"),
             reduction("operation: MEAN axis: -1 coeff: 1.5"),
         ]
-
-
-def _sum_rows(rows: Array, operation: int, sums: Array) -> None:
-    """Sums of the elements, their magnitudes or squares."""
-    # A few rows at a time: what is made of them stays in the cache.
-    step = max(1, _BLOCK_COUNT // max(rows.shape[1], 1))
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        if operation == _ASUM:
-            part = np.abs(part)
-        elif operation == _SUMSQ:
-            part = np.square(part)
-        part.sum(axis=1, out=sums[start : start + step])
-
-
-def _rows(x: Array, axis: int) -> Array:
-    """A matrix whose rows hold what is summed up, in any order."""
-    count, length = math.prod(x.shape[:axis]), math.prod(x.shape[axis:])
-    if axis <= 1 < x.ndim - 1 and not x.flags.c_contiguous:
-        # Channels-last memory: the order within a sample does not matter.
-        x = np.moveaxis(x, 1, -1)
-    return x.reshape(count, length)

@@ -54,7 +54,7 @@ class RNN(Recurrent):
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
         #: Gradient of W_ho h + b_o.
-        self._dy = Blob(dtype=context.dtype)
+        self._dy = self._blob()
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make the output's weights too."""

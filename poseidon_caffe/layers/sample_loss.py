@@ -9,7 +9,7 @@ from typing import Any
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import LayerContext, LossLayer
 from poseidon_caffe.layers.layout import PlainView
-from poseidon_caffe.layers.losses import one_label_each
+from poseidon_caffe.layers.losses import LabelCheck, LossResult, one_label_each
 from poseidon_caffe.types import Array
 
 __all__ = ["SampleLoss"]
@@ -20,6 +20,8 @@ class SampleLoss(LossLayer):
 
     Attributes:
         gradient_view: shows the first bottom's diff as a matrix to write.
+        check: of the labels.
+        result: the sum, and the weight of the gradient.
     """
 
     backward_reads_top = False
@@ -28,6 +30,9 @@ class SampleLoss(LossLayer):
         super().__init__(param, context)
         self._x_view = PlainView(self.ops, context.dtype)
         self.gradient_view = PlainView(self.ops, context.dtype)
+        self._label_view = PlainView(self.ops, context.dtype)
+        self.check = LabelCheck(self)
+        self.result = LossResult(self)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """One label a sample."""
@@ -38,3 +43,7 @@ class SampleLoss(LossLayer):
         """The first bottom as (samples, classes)."""
         shape = bottom[0].shape
         return self._x_view.read(bottom[0].data, (shape[0], math.prod(shape[1:])))
+
+    def labels(self, bottom: Sequence[Blob]) -> Array:
+        """The second bottom as (samples,)."""
+        return self._label_view.read(bottom[1].data, (bottom[1].count,))

@@ -8,12 +8,13 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
+from poseidon_caffe.layers.layout import PlainView
 from poseidon_caffe.layers.losses import (
     BATCH_SIZE,
+    LossResult,
     ignored_label,
     normalization_mode,
     normalizer,
-    set_scalar,
 )
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.types import Array
@@ -38,7 +39,8 @@ class SigmoidCrossEntropyLoss(LossLayer):
         super().__init__(param, context)
         self._ignore = ignored_label(param.loss_param)
         self._mode = normalization_mode(param.loss_param, BATCH_SIZE)
-        self._valid = 0
+        self._result = LossResult(self)
+        self._target_view = PlainView(self.ops, context.dtype)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """One target a score."""
@@ -46,20 +48,22 @@ class SigmoidCrossEntropyLoss(LossLayer):
         if not bottom[0].shape or bottom[0].count != bottom[1].count:
             raise self.shape_error("needs one target for each score", bottom)
 
-    def _divisor(self, x: Blob) -> float:
-        outer, inner = x.shape[0], math.prod(x.shape[1:])
-        return normalizer(self._mode, outer, inner, self._valid)
+    def _divisor(self, x: Blob) -> float | None:
+        return normalizer(self._mode, x.shape[0], math.prod(x.shape[1:]))
 
     def _targets(self, bottom: Sequence[Blob]) -> Array:
         """Targets in the scores' shape."""
-        return bottom[1].data.reshape(bottom[0].shape)
+        shape = bottom[0].shape
+        if bottom[1].shape == shape:
+            return bottom[1].data
+        return self._target_view.read(bottom[1].data, shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Cross entropy from scores, without overflow."""
-        total, self._valid = self.ops.sigmoid_loss(
-            bottom[0].data, self._targets(bottom), self._ignore
+        self.ops.sigmoid_loss(
+            bottom[0].data, self._targets(bottom), self._ignore, self._result.sums
         )
-        set_scalar(top[0], total / self._divisor(bottom[0]))
+        self._result.write(top[0], self._divisor(bottom[0]))
 
     def backward(
         self,
@@ -71,7 +75,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         self.refuse_label_gradient(propagate_down)
         if not propagate_down[0]:
             return
-        weight = float(top[0].diff) / self._divisor(bottom[0])
+        weight = self._result.weight(top[0], self._divisor(bottom[0]))
         self.ops.sigmoid_loss_backward(
             bottom[0].data, self._targets(bottom), self._ignore, weight, bottom[0].diff
         )

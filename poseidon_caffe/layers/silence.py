@@ -38,7 +38,7 @@ class Silence(Layer):
         """No gradient comes from here."""
         for blob, down in zip(bottom, propagate_down, strict=True):
             if down:
-                blob.diff[...] = 0
+                self.ops.clear(blob.diff)
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -7,15 +7,15 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Example, LayerContext, LossLayer
-from poseidon_caffe.layers.layout import Alias
+from poseidon_caffe.layers.layout import Alias, PlainView, like
 from poseidon_caffe.layers.losses import (
     VALID,
+    LabelCheck,
+    LossResult,
     Predictions,
-    check_labels,
     ignored_label,
     normalization_mode,
     normalizer,
-    set_scalar,
 )
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.types import Array
@@ -46,11 +46,13 @@ class SoftmaxWithLoss(LossLayer):
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
         self._places = Predictions(1, 0, 0, 0, ())
-        self._valid = 0
         self._prob: Blob | None = None
         self._ignore = ignored_label(param.loss_param)
         self._mode = normalization_mode(param.loss_param, VALID)
         self._second_top = Alias(self.ops)
+        self._check = LabelCheck(self, self._ignore)
+        self._result = LossResult(self)
+        self._label_view = PlainView(self.ops, context.dtype)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """One label per place."""
@@ -58,7 +60,7 @@ class SoftmaxWithLoss(LossLayer):
         super().reshape(bottom, top)
         x = bottom[0]
         if self._prob is None or self._prob.channels_last != x.channels_last:
-            self._prob = Blob(dtype=x.dtype, channels_last=x.channels_last)
+            self._prob = like(x)
         self._prob.reshape(x.shape)
         if len(top) > 1:
             top[1].reshape(x.shape)
@@ -66,24 +68,22 @@ class SoftmaxWithLoss(LossLayer):
 
     def _labels(self, bottom: Sequence[Blob]) -> Array:
         """Labels in the shape of the scores without their class axis."""
-        return bottom[1].data.reshape(self._places.label_shape)
+        return self._label_view.read(bottom[1].data, self._places.label_shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Softmax, then the mean of -log at the labels."""
         assert self._prob is not None
         labels, axis = self._labels(bottom), self._places.axis
-        check_labels(self, labels, self._places.classes, self._ignore)
+        self._check.run(labels, self._places.classes)
         prob = self._prob.data
         self.ops.softmax(bottom[0].data, axis, prob)
-        total, self._valid = self.ops.softmax_loss(prob, labels, axis, self._ignore)
-        set_scalar(top[0], total / self._divisor())
+        self.ops.softmax_loss(prob, labels, axis, self._ignore, self._result.sums)
+        self._result.write(top[0], self._divisor())
         if len(top) > 1:
             self._second_top.forward(self._prob, top[1])
 
-    def _divisor(self) -> float:
-        return normalizer(
-            self._mode, self._places.outer, self._places.inner, self._valid
-        )
+    def _divisor(self) -> float | None:
+        return normalizer(self._mode, self._places.outer, self._places.inner)
 
     def backward(
         self,
@@ -96,13 +96,12 @@ class SoftmaxWithLoss(LossLayer):
         if not propagate_down[0]:
             return
         assert self._prob is not None
-        weight = float(top[0].diff) / self._divisor()
         self.ops.softmax_loss_backward(
             self._prob.data,
             self._labels(bottom),
             self._places.axis,
             self._ignore,
-            weight,
+            self._result.weight(top[0], self._divisor()),
             bottom[0].diff,
         )
 

@@ -7,12 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from poseidon_caffe.backend.blob import Blob, memory_limit
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.gpu.faults import describe_oom
+from poseidon_caffe.backend.memory import NoRoomError
 from poseidon_caffe.errors import LayerError, PoseidonError, ShapeError
 from poseidon_caffe.layers.base import Layer, LayerContext
 from poseidon_caffe.layers.registry import layer_class
 from poseidon_caffe.net.graph import Wiring, backward_plan, connect
 from poseidon_caffe.net.params import ParamTable
+from poseidon_caffe.net.room import batch_that_fits
 from poseidon_caffe.types import Phase
 
 __all__ = ["Built", "build", "fill_loss_weights", "out_of_memory"]
@@ -108,7 +111,9 @@ def _make_tops(
     for name, in_place in zip(wire.top, wire.in_place, strict=True):
         if not in_place:
             layout = context.ops.channels_last and name not in plain
-            built.blobs[name] = Blob(dtype=context.dtype, channels_last=layout)
+            built.blobs[name] = Blob(
+                dtype=context.dtype, channels_last=layout, memory=context.ops.memory
+            )
         tops.append(built.blobs[name])
     return tops
 
@@ -147,7 +152,7 @@ def _check_sizes(layer: Layer, top: list[Blob]) -> None:
     Caffe parity: its blobs have at most 2^31 - 1 elements; here they may have as
     many as the machine has memory for.
     """
-    limit = memory_limit()
+    limit = layer.ops.memory.limit_bytes()
     for blob in top:
         size = blob.count * blob.dtype.itemsize
         if size > limit:
@@ -160,9 +165,18 @@ def _check_sizes(layer: Layer, top: list[Blob]) -> None:
 
 
 def out_of_memory(
-    layer: Layer, bottom: Sequence[Blob], error: BaseException
+    layer: Layer,
+    bottom: Sequence[Blob],
+    error: BaseException,
+    net: Any = None,
 ) -> LayerError:
     """What to say when ``layer`` asked for more memory than there is."""
+    if isinstance(error, NoRoomError):
+        batch = bottom[0].shape[0] if bottom and bottom[0].shape else None
+        fits = None if batch is None or net is None else batch_that_fits(net, batch)
+        return LayerError(
+            describe_oom(layer.name, error.wanted_bytes, error.free_bytes, batch, fits)
+        )
     shapes = ", ".join(str(blob.shape) for blob in bottom)
     detail = f": {error}" if str(error) else ""
     return LayerError(
@@ -185,7 +199,7 @@ def fill_loss_weights(layer: Layer, top: list[Blob]) -> None:
     """Write each loss weight into its top's diff, where backward starts."""
     for blob, weight in zip(top, layer.loss_weights, strict=True):
         if weight:
-            blob.diff[...] = weight
+            blob.mutable_cpu_diff[...] = weight
 
 
 def _plan_gradients(layer: Layer, wire: Wiring, need_blob: dict[str, bool]) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.layers.base import Layer
 from poseidon_caffe.layers.batch_norm import BatchNorm
 from poseidon_caffe.layers.convolution import Convolution
 from poseidon_caffe.layers.eltwise import Eltwise
 from poseidon_caffe.layers.inner_product import InnerProduct
+from poseidon_caffe.layers.layout import like
 from poseidon_caffe.layers.relu import ReLU
 from poseidon_caffe.layers.scale import Scale
 
@@ -103,7 +103,7 @@ def _keep_input(net: Net, index: int) -> None:
     if net.top_names[i] == net.bottom_names[i] or len(net.top_names[i]) != 1:
         return
     seen = net.top_blobs[i][0]
-    hidden = Blob(seen.shape, dtype=seen.dtype, channels_last=seen.channels_last)
+    hidden = like(seen)
     hidden.share_diff(seen)
     net.top_blobs[i] = [hidden]
     net.bottom_blobs[index] = [hidden]

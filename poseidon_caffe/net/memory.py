@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from poseidon_caffe.backend.blob import Blob, Buffer, empty_array
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.memory import Buffer
 from poseidon_caffe.layers.eltwise import Eltwise
 from poseidon_caffe.layers.split import Split
 
@@ -87,7 +88,8 @@ def share_memory(net: Net) -> None:
     offsets, total = place([lives[key] for key in keys])
     if not keys:
         return
-    arena = empty_array(total, buffers[keys[0]].dtype)
+    first = buffers[keys[0]]
+    arena = first.memory.zeros(total, first.dtype)
     for key, offset in zip(keys, offsets, strict=True):
         buffer = buffers[key]
         buffer.raw = arena[offset : offset + lives[key].count]

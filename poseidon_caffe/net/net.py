@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.errors import GraphError
 from poseidon_caffe.layers.base import Layer, LayerContext, Pool
-from poseidon_caffe.net import weights
 from poseidon_caffe.net.building import build, fill_loss_weights, out_of_memory
 from poseidon_caffe.net.debug import DebugListener, DebugLog, first_non_finite
 from poseidon_caffe.net.filtering import filter_net, net_state
@@ -23,7 +21,10 @@ from poseidon_caffe.net.hooks import DONE, NetObserver, NullObserver, ParamSlot
 from poseidon_caffe.net.memory import share_memory
 from poseidon_caffe.net.options import NetOptions
 from poseidon_caffe.net.param_groups import ParamGroup, gather
+from poseidon_caffe.net.replay import StepReplay, obstacle
 from poseidon_caffe.net.splits import insert_splits
+from poseidon_caffe.net.weights import copy_layers
+from poseidon_caffe.net.weights_face import NetWeights
 from poseidon_caffe.types import JsonObject, Phase, Shape, Shard
 
 __all__ = ["LayerHook", "Net", "NetOptions"]
@@ -31,7 +32,7 @@ __all__ = ["LayerHook", "Net", "NetOptions"]
 LayerHook = Callable[[int], None]
 
 
-class Net:
+class Net(NetWeights):
     """A net built for one phase.
 
     Args:
@@ -108,10 +109,11 @@ class Net:
         self.groups: list[ParamGroup] = []
         self.observer: NetObserver = NullObserver()
         self.pool: Pool | None = None
-        self.before_forward_hooks: list[LayerHook] = []
-        self.after_forward_hooks: list[LayerHook] = []
-        self.before_backward_hooks: list[LayerHook] = []
-        self.after_backward_hooks: list[LayerHook] = []
+        hooks: list[list[LayerHook]] = [[], [], [], []]
+        self.before_forward_hooks, self.after_forward_hooks = hooks[:2]
+        self.before_backward_hooks, self.after_backward_hooks = hooks[2:]
+        self._total = ops.loss_total()
+        self._has_loss = any(any(layer.loss_weights) for layer in self.layers)
         self._debug = DebugLog(self)
         self.debug_info = bool(self.param.debug_info)
         self._shapes: list[tuple[Shape, ...]] = [
@@ -119,12 +121,14 @@ class Net:
         ]
         self._take_stored_params()
         self._optimise()
+        records = options.capture and obstacle(self) is None
+        self._replay = StepReplay(self) if records else None
 
     def _take_stored_params(self) -> None:
         """Parameters may stand in the net itself, as they do in a .caffemodel."""
         if any(layer.param.blobs for layer in self.layers):
             stored = [layer.param for layer in self.layers if layer.param.blobs]
-            weights.copy_layers(self, stored, f"net {self.name}")
+            copy_layers(self, stored, f"net {self.name}")
             for param in stored:
                 del param.blobs[:]
 
@@ -135,9 +139,17 @@ class Net:
         if self.options.fuse:
             fuse(self)
         if self.options.share_memory:
-            share_memory(self)
+            try:
+                share_memory(self)
+            except MemoryError as error:
+                widest = max(range(len(self.layers)), key=self._top_count)
+                layer, bottom = self.layers[widest], self.top_blobs[widest]
+                raise out_of_memory(layer, bottom, error, self) from error
             if not self.options.forward_only:
                 self.groups = gather(self.slots, self.learnable)
+
+    def _top_count(self, index: int) -> int:
+        return sum(blob.count for blob in self.top_blobs[index])
 
     # -- looking at it -----------------------------------------------------------
     @property
@@ -223,12 +235,24 @@ class Net:
         at the loss.
         """
         with np.errstate(all="ignore"):
-            return self._forward(start, end, observed=observed)
+            self._forward(start, end, observed=observed)
+            return self._read_loss()
 
-    def _forward(self, start: int, end: int | None, *, observed: bool) -> float:
+    def _read_loss(self) -> float:
+        if self._has_loss:
+            return self._total.read()
+        self.ops.raise_faults()
+        return 0.0
+
+    def _forward(self, start: int, end: int | None, *, observed: bool) -> None:
         stop = len(self.layers) if end is None else end + 1
-        loss = 0.0
-        for i in range(start, stop):
+        if self._has_loss:
+            self._total.clear()
+        self.run_forward(range(start, stop), observed=observed)
+
+    def run_forward(self, indices: Iterable[int], *, observed: bool = False) -> None:
+        """Run the layers with these indices; their losses are added to the total."""
+        for i in indices:
             if observed:
                 self.observer.before_forward(i)
             for hook in self.before_forward_hooks:
@@ -238,15 +262,14 @@ class Net:
                 self.reshape_layer(i)
                 layer.forward(self.bottom_blobs[i], top)
             except MemoryError as error:
-                raise out_of_memory(layer, self.bottom_blobs[i], error) from error
+                raise out_of_memory(layer, self.bottom_blobs[i], error, self) from error
             for weight, blob in zip(layer.loss_weights, top, strict=True):
                 if weight:
-                    loss += float(np.vdot(blob.data, blob.diff))
+                    self._total.add(blob.data, blob.diff)
             if self.debug_info:
                 self._debug.forward(i)
             for hook in self.after_forward_hooks:
                 hook(i)
-        return loss
 
     def backward(
         self, start: int | None = None, end: int = 0, *, last_pass: bool = True
@@ -273,7 +296,7 @@ class Net:
                     need = self.bottom_need_backward[i]
                     layer.backward(self.top_blobs[i], need, bottom)
                 except MemoryError as error:
-                    raise out_of_memory(layer, bottom, error) from error
+                    raise out_of_memory(layer, bottom, error, self) from error
                 if self.debug_info:
                     self._debug.backward(i)
             for hook in self.after_backward_hooks:
@@ -300,9 +323,20 @@ class Net:
 
     def forward_backward(self, *, last_pass: bool = True) -> float:
         """One forward and one backward pass; the loss."""
-        loss = self.forward(observed=True)
-        self.backward(last_pass=last_pass)
-        return loss
+
+        def step(layers: Iterable[int]) -> None:
+            if self._has_loss:
+                self._total.clear()
+            self.run_forward(layers, observed=True)
+            self._backward(None, 0, last_pass=last_pass)
+
+        with np.errstate(all="ignore"):
+            if self._replay is not None and self._replay.can_run():
+                self._replay.run(step, last_pass=last_pass)
+            else:
+                step(range(len(self.layers)))
+            # Last: a GPU's host need not wait before all work has been given.
+            return self._read_loss()
 
     def reshape_layer(self, index: int) -> None:
         """Let a layer follow its bottoms' shapes, when those or its tops' changed."""
@@ -342,38 +376,7 @@ class Net:
         with np.errstate(all="ignore"):
             return first_non_finite(self)
 
-    # -- weights and state --------------------------------------------------------
-    def copy_trained_from(self, source: Any) -> list[str]:
-        """Load parameters by layer name from a file or a NetParameter.
-
-        Returns:
-            Names of source layers that this net does not have.
-
-        Raises:
-            WeightsError: listing every parameter that does not fit.
-        """
-        return weights.copy_trained(self, source)
-
-    def share_trained_layers_with(self, other: Net) -> None:
-        """Use ``other``'s parameters (a test net uses the training net's)."""
-        weights.share_trained(self, other)
-
-    def to_proto(self, *, write_diff: bool = False) -> Any:
-        """The net with its parameters as a NetParameter."""
-        return weights.to_proto(self, write_diff=write_diff)
-
-    def save(self, path: str | Path, *, write_diff: bool = False) -> None:
-        """Write a .caffemodel, whole or not at all."""
-        weights.save(self, path, write_diff=write_diff)
-
-    def save_hdf5(self, path: str | Path, *, write_diff: bool = False) -> None:
-        """Write a .caffemodel.h5, whole or not at all."""
-        weights.save_hdf5(self, path, write_diff=write_diff)
-
-    def load_hdf5(self, path: str | Path) -> list[str]:
-        """Load parameters from an HDF5 file, whatever its name."""
-        return weights.copy_hdf5(self, str(path))
-
+    # -- state -------------------------------------------------------------------
     def state(self) -> JsonObject:
         """What resume needs besides parameters: data positions, generators."""
         found = {layer.name: layer.state() for layer in self.layers}

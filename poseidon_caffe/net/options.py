@@ -17,9 +17,11 @@ class NetOptions:
             outputs, data and parameters keep their values after a pass.
         prefetch: data layers read ahead in threads.
         forward_only: backward never comes (scoring), so nothing is kept for it.
+        capture: record training steps where the backend gains by it (CUDA graphs).
     """
 
     fuse: bool = False
     share_memory: bool = False
     prefetch: bool = True
     forward_only: bool = False
+    capture: bool = False

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poseidon_caffe.backend.blob import Blob, Buffer
+from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.net.hooks import ParamSlot
 from poseidon_caffe.types import Array
 
@@ -27,7 +27,9 @@ class ParamGroup:
 
     Attributes:
         slots: in the order in which they lie.
-        data, diff: all of them, flat; a few zeros between them keep each aligned.
+        data, diff: all of them, flat arrays of the blobs' memory; a few zeros between
+            them keep each aligned.  What the host has written to a blob gets here by
+            that blob's ``data`` (or ``diff``).
     """
 
     slots: tuple[ParamSlot, ...]
@@ -57,16 +59,13 @@ def gather(slots: Sequence[ParamSlot], learnable: Sequence[Blob]) -> list[ParamG
     groups = []
     for (_, _, dtype), members in kinds.items():
         places, total = place_group(members)
-        whole = [
-            Buffer(dtype).view((total,), channels_last=False) for _ in ("data", "diff")
-        ]
+        memory = learnable[members[0].index].memory
+        whole = [memory.zeros(total, dtype) for _ in ("data", "diff")]
         for slot, place in zip(members, places, strict=True):
             blob = learnable[slot.index]
-            whole[0][place] = blob.data.reshape(-1)
-            for buffer, memory in zip(
-                (blob.data_storage, blob.diff_storage), whole, strict=True
-            ):
-                buffer.raw = memory[place]
-                buffer.generation += 1
+            values = blob.cpu_data.copy()
+            blob.data_storage.move(whole[0][place])
+            blob.diff_storage.move(whole[1][place])
+            blob.mutable_cpu_data[...] = values
         groups.append(ParamGroup(tuple(members), whole[0], whole[1]))
     return groups

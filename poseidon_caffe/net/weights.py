@@ -90,7 +90,7 @@ def copy_layers(net: Net, layers: Iterable[Any], origin: str) -> list[str]:
                 problems.append(_mismatch(layer.name, i, blob.shape, array.shape))
     _refuse(problems, origin)
     for blob, array in copies:
-        blob.data[...] = array.reshape(blob.shape)
+        blob.mutable_cpu_data[...] = array.reshape(blob.shape)
         blob.touch()
     return unused
 
@@ -151,7 +151,7 @@ def copy_hdf5(net: Net, path: str) -> list[str]:
                 copies.append((blob, array))
     _refuse(problems, path)
     for blob, array in copies:
-        blob.data[...] = array
+        blob.mutable_cpu_data[...] = array
         blob.touch()
     return [name for name in stored if name not in net.layer_names and stored[name]]
 
@@ -212,8 +212,8 @@ def to_proto(net: Net, *, write_diff: bool = False) -> Any:
         entry.CopyFrom(layer.param)
         del entry.blobs[:]
         for blob in layer.blobs:
-            diff = blob.diff if write_diff else None
-            entry.blobs.append(array_to_blob(blob.data, diff=diff))
+            diff = blob.cpu_diff if write_diff else None
+            entry.blobs.append(array_to_blob(blob.cpu_data, diff=diff))
     return out
 
 
@@ -226,7 +226,10 @@ def save(net: Net, path: str | Path, *, write_diff: bool = False) -> None:
     bare = NetParameter(name=net.name)
     bare.layer.extend(layer.param for layer in net.layers)
     arrays = [
-        [BlobArrays(b.data, b.diff if write_diff else None) for b in layer.blobs]
+        [
+            BlobArrays(b.cpu_data, b.cpu_diff if write_diff else None)
+            for b in layer.blobs
+        ]
         for layer in net.layers
     ]
     write_net(path, bare, arrays)
@@ -239,10 +242,10 @@ def save_hdf5(net: Net, path: str | Path, *, write_diff: bool = False) -> None:
         hdf5.LayerArrays(
             layer.name,
             tuple(
-                None if (i, k) in shared else blob.data
+                None if (i, k) in shared else blob.cpu_data
                 for k, blob in enumerate(layer.blobs)
             ),
-            tuple(blob.diff for blob in layer.blobs) if write_diff else (),
+            tuple(blob.cpu_diff for blob in layer.blobs) if write_diff else (),
         )
         for i, layer in enumerate(net.layers)
     ]

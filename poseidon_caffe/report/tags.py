@@ -10,6 +10,10 @@ from typing import Final
 
 # caffe.cpp
 USE_CPU: Final = "caffe.cpp:197"
+USING_GPUS: Final = "caffe.cpp:204"
+GPU_NAME: Final = "caffe.cpp:209"
+TEST_GPU: Final = "caffe.cpp:271"
+TIME_GPU: Final = "caffe.cpp:371"
 FINETUNE: Final = "caffe.cpp:155"
 RESUME: Final = "caffe.cpp:232"
 START: Final = "caffe.cpp:239"
@@ -60,6 +64,8 @@ TOP: Final = "net.cpp:382"
 BOTTOM: Final = "net.cpp:408"
 IGNORED_LAYER: Final = "net.cpp:744"
 DEBUG_INFO: Final = "net.cpp:566"
+# common.cpp
+DEVICE_ID: Final = "common.cpp:178"
 # data_layer.cpp
 DATA_RESTART: Final = "data_layer.cpp:73"
 # Ours

@@ -18,13 +18,19 @@ def sum_gradients(net: Net, passes: int, check: Callable[[float], None]) -> floa
     Args:
         net: the train net.
         passes: the solver's ``iter_size``.
-        check: raises if a pass's loss is no number; called before its backward.
+        check: raises if a pass's loss is no number; called before its backward,
+            or on a GPU, which would stand still meanwhile, after it.
     """
     net.clear_param_diffs()
     total = 0.0
     for i in range(passes):
-        loss = net.forward(observed=True)
-        check(loss)
-        net.backward(last_pass=i == passes - 1)
+        last = i == passes - 1
+        if net.ops.memory.is_host:
+            loss = net.forward(observed=True)
+            check(loss)
+            net.backward(last_pass=last)
+        else:
+            loss = net.forward_backward(last_pass=last)
+            check(loss)
         total += loss
     return total / passes

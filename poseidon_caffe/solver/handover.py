@@ -39,6 +39,8 @@ class Handover:
 def start_arrays(solver: Solver, *, with_history: bool = True) -> list[Array]:
     """The parameters, then the history, flat and live, in the same order everywhere.
 
+    NumPy arrays on every backend, live until the net runs.
+
     A worker may receive rank 0's values into them at once: `import_start` sees when
     it is given its own arrays.
 
@@ -47,10 +49,10 @@ def start_arrays(solver: Solver, *, with_history: bool = True) -> list[Array]:
         with_history: ``meta["has_history"]``: a history of zeros is not handed over,
             and the pages that it would fill stay untouched.
     """
-    values = [blob.data.reshape(-1) for blob in solver.net.learnable]
+    values = [blob.mutable_cpu_data.reshape(-1) for blob in solver.net.learnable]
     if not with_history:
         return values
-    return values + [array.reshape(-1) for array in solver.history.shaped()]
+    return values + [array.reshape(-1) for array in solver.history.shaped(write=True)]
 
 
 def export_start(solver: Solver) -> Handover:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poseidon_caffe.backend.blob import Buffer
+from poseidon_caffe.backend.memory import HOST, Buffer, make_buffer
+from poseidon_caffe.backend.protocols import Memory
 from poseidon_caffe.errors import SnapshotError
 from poseidon_caffe.net.hooks import ParamSlot
+from poseidon_caffe.net.net import Net
 from poseidon_caffe.net.param_groups import place_group
 from poseidon_caffe.types import Array, Shape
 
@@ -25,63 +27,99 @@ class History:
     Args:
         slots: the net's learnable parameters.
         count: quantities per parameter, `UpdateRule.history_count`.
-        dtype: the net's floating type.
+        dtype: of the parameters.
+        memory: where kernels want it; ``ops.memory``.
 
     Attributes:
         shapes: parameter shape of each array, in file order.
     """
 
     def __init__(
-        self, slots: Sequence[ParamSlot], count: int, dtype: np.dtype | type
+        self,
+        slots: Sequence[ParamSlot],
+        count: int,
+        dtype: np.dtype | type,
+        memory: Memory = HOST,
     ) -> None:
-        self._dtype = dtype
+        self._dtype, self._memory, self._slots = dtype, memory, len(slots)
         self._names = [slot.name for slot in slots] * count
         self.shapes: list[Shape] = [slot.shape for slot in slots] * count
-        self._arrays: list[Array] = [
-            Buffer(dtype).view((math.prod(shape),), channels_last=False)
-            for shape in self.shapes
-        ]
-        total = len(slots)
-        self._per_slot = [tuple(self._arrays[i::total]) for i in range(total)]
+        self._sizes = [math.prod(shape) for shape in self.shapes]
+        #: Empty until somebody needs it: an empty one is zero.
+        self._buffers: list[Buffer] = [make_buffer(dtype, memory) for _ in self.shapes]
+
+    @classmethod
+    def of_net(cls, net: Net, count: int) -> History:
+        """Zeros for a net's parameters, of their type and in their memory."""
+        dtypes = [blob.dtype for blob in net.learnable] or [np.dtype(np.float32)]
+        return cls(net.slots, count, dtypes[0], net.ops.memory)
 
     def gather(self, slots: Sequence[ParamSlot]) -> list[Array]:
         """Move these parameters' arrays side by side; one flat array a quantity.
 
-        They lie as `net.param_groups.place_group` says.
+        They lie as `net.param_groups.place_group` says.  Kernels that work on them
+        need `to_device` of each parameter before.
         """
         places, total = place_group(slots)
         whole = []
-        for quantity in range(len(self._arrays) // max(len(self._per_slot), 1)):
-            memory = Buffer(self._dtype).view((total,), channels_last=False)
+        for quantity in range(len(self._buffers) // max(self._slots, 1)):
+            memory = self._memory.zeros(total, self._dtype)
             for slot, place in zip(slots, places, strict=True):
-                i = quantity * len(self._per_slot) + slot.index
-                if self._arrays[i].any():
-                    # Zeros need no copy; pages that nobody writes cost no memory,
-                    # which is what a cluster's sharded history lives on.
-                    memory[place] = self._arrays[i]
-                self._arrays[i] = memory[place]
+                i = quantity * self._slots + slot.index
+                # Zeros need no copy; pages that nobody writes cost no memory,
+                # which is what a cluster's sharded history lives on.
+                old = None if self._is_zero(i) else self._host(i).copy()
+                self._buffers[i].move(memory[place])
+                if old is not None:
+                    self._host(i, write=True)[...] = old
             whole.append(memory)
-        count = len(self._per_slot)
-        self._per_slot = [tuple(self._arrays[i::count]) for i in range(count)]
         return whole
 
     def of(self, slot: int) -> tuple[Array, ...]:
-        """The flat arrays of one parameter, one per quantity, live."""
-        return self._per_slot[slot]
+        """The flat arrays of one parameter for kernels, one per quantity, live."""
+        found = []
+        for i in range(slot, len(self._buffers), self._slots):
+            self._buffers[i].to_device()
+            shape = (self._sizes[i],)
+            found.append(self._buffers[i].view(shape, channels_last=False))
+        return tuple(found)
 
-    def shaped(self) -> list[Array]:
-        """Every array seen in its parameter's shape, in file order, live."""
+    def to_device(self, slot: int) -> None:
+        """Let kernels see, and change, what one parameter's arrays hold."""
+        for i in range(slot, len(self._buffers), self._slots):
+            self._buffers[i].to_device()
+
+    def host_of(self, slot: int) -> tuple[Array, ...]:
+        """The flat NumPy arrays of one parameter, one per quantity, to write.
+
+        They are live as long as no kernel uses the parameter's history.
+        """
+        own = range(slot, len(self._buffers), self._slots)
+        return tuple(self._host(i, write=True) for i in own)
+
+    def shaped(self, *, write: bool = False) -> list[Array]:
+        """Every array in its parameter's shape, in file order, as a NumPy array.
+
+        Args:
+            write: whether they may be written, until a kernel uses the history.
+        """
         return [
-            array.reshape(shape)
-            for array, shape in zip(self._arrays, self.shapes, strict=True)
+            self._host(i, write=write).reshape(shape)
+            for i, shape in enumerate(self.shapes)
         ]
+
+    def _host(self, index: int, *, write: bool = False) -> Array:
+        return self._buffers[index].to_host(self._sizes[index], write=write)
+
+    def _is_zero(self, index: int) -> bool:
+        return not self._buffers[index].raw.size or not self._host(index).any()
 
     def check(self, arrays: Sequence[Array], origin: str) -> None:
         """Raise SnapshotError, listing every misfit, unless `load` can take them."""
-        if len(arrays) != len(self._arrays):
+        if len(arrays) != len(self._buffers):
             msg = (
                 f"{origin}: it holds {len(arrays)} history blobs, the solver needs "
-                f"{len(self._arrays)}: it is of another net or solver type"
+                f"{len(self._buffers)}: it is of another net or solver type"
             )
             raise SnapshotError(msg)
         problems = [
@@ -100,12 +138,13 @@ class History:
 
     def load(self, arrays: Sequence[Array]) -> None:
         """Take values that `check` accepted."""
-        for own, array in zip(self._arrays, arrays, strict=True):
-            own[...] = array.reshape(-1)
+        for own, array in zip(self.shaped(write=True), arrays, strict=True):
+            own[...] = array.reshape(own.shape)
 
     def is_zero(self, slot: int) -> bool:
         """Whether nothing has been learned about this parameter."""
-        return not any(array.any() for array in self._per_slot[slot])
+        own = range(slot, len(self._buffers), self._slots)
+        return all(self._is_zero(i) for i in own)
 
 
 def _fits(stored: Shape, wanted: Shape) -> bool:

@@ -21,6 +21,8 @@ __all__ = ["SolverRowUpdater"]
 class SolverRowUpdater:
     """`RowUpdater` of one solver; make it when the start state is in place.
 
+    It works on this machine's arrays, also where the net trains on a GPU.
+
     A solver may have several: they share the rule, which keeps scratch memory by
     thread, and the history, of which each row has one owner.  ``ops`` should be the
     updater's own and, for the CPU backend, be made in the thread that calls `apply`:
@@ -28,7 +30,7 @@ class SolverRowUpdater:
 
     Args:
         solver: whose rule, rates (from its present iteration on) and history.
-        ops: runs the update.
+        ops: runs the update, on NumPy arrays.
     """
 
     def __init__(self, solver: Solver, ops: UpdateOps) -> None:
@@ -40,8 +42,8 @@ class SolverRowUpdater:
         )
 
     def history_of(self, slot: int) -> tuple[Array, ...]:
-        """The solver's own history arrays of one parameter: flat, live."""
-        return self._history.of(slot)
+        """The solver's own history arrays of one parameter: flat, live, NumPy's."""
+        return self._history.host_of(slot)
 
     @np.errstate(all="ignore")  # as in the solver: overflow shows in the loss
     def apply(self, iteration: int, pieces: Sequence[RowPiece], scale: float) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from poseidon_caffe.errors import SolverError
-from poseidon_caffe.types import Array, UpdateRule, UpdateStep
+from poseidon_caffe.types import Array, RuleKernel, UpdateRule, UpdateStep
 
 __all__ = [
     "SOLVER_TYPES",
@@ -74,6 +74,10 @@ class Sgd:
         h += diff
         data -= h
 
+    def kernel(self, step: UpdateStep) -> RuleKernel:
+        """This rule's name and numbers; see `UpdateRule.kernel`."""
+        return RuleKernel("sgd", (self.momentum,))
+
 
 class Nesterov:
     """h' = momentum*h + r*g;  w -= (1+momentum)*h' - momentum*h."""
@@ -103,6 +107,10 @@ class Nesterov:
         np.multiply(h, self.momentum, out=diff)
         data -= diff
 
+    def kernel(self, step: UpdateStep) -> RuleKernel:
+        """This rule's name and numbers; see `UpdateRule.kernel`."""
+        return RuleKernel("nesterov", (self.momentum,))
+
 
 class AdaGrad:
     """h += g^2;  w -= r * g / (sqrt(h) + delta)."""
@@ -128,6 +136,10 @@ class AdaGrad:
         work = np.multiply(diff, diff, out=self._scratch.like(diff))
         h += work
         _descend(data, diff, h, work, local_rate, self.delta)
+
+    def kernel(self, step: UpdateStep) -> RuleKernel:
+        """This rule's name and numbers; see `UpdateRule.kernel`."""
+        return RuleKernel("adagrad", (self.delta,))
 
 
 class RmsProp:
@@ -155,6 +167,10 @@ class RmsProp:
         work = self._scratch.like(diff)
         _average_square(h, diff, self.rms_decay, work)
         _descend(data, diff, h, work, local_rate, self.delta)
+
+    def kernel(self, step: UpdateStep) -> RuleKernel:
+        """This rule's name and numbers; see `UpdateRule.kernel`."""
+        return RuleKernel("rmsprop", (self.rms_decay, self.delta))
 
 
 class AdaDelta:
@@ -195,6 +211,10 @@ class AdaDelta:
         diff *= local_rate
         data -= diff
 
+    def kernel(self, step: UpdateStep) -> RuleKernel:
+        """This rule's name and numbers; see `UpdateRule.kernel`."""
+        return RuleKernel("adadelta", (self.momentum, self.delta))
+
 
 class Adam:
     """Averages m of g and v of g^2;  w -= r * c * m / (sqrt(v) + delta).
@@ -225,8 +245,7 @@ class Adam:
     ) -> None:
         """Update in place; see `UpdateRule.apply`."""
         m, v = history
-        t = step.iteration + 1
-        correction = math.sqrt(1.0 - self.momentum2**t) / (1.0 - self.momentum**t)
+        correction = self._correction(step)
         work = self._scratch.like(diff)
         _average_square(v, diff, self.momentum2, work)
         m *= self.momentum
@@ -234,6 +253,17 @@ class Adam:
         m += diff
         np.copyto(diff, m)
         _descend(data, diff, v, work, local_rate * correction, self.delta)
+
+    def kernel(self, step: UpdateStep) -> RuleKernel:
+        """This rule's name and numbers; see `UpdateRule.kernel`."""
+        correction = self._correction(step)
+        return RuleKernel(
+            "adam", (self.momentum, self.momentum2, self.delta, correction)
+        )
+
+    def _correction(self, step: UpdateStep) -> float:
+        t = step.iteration + 1
+        return math.sqrt(1.0 - self.momentum2**t) / (1.0 - self.momentum**t)
 
 
 def _average_square(average: Array, x: Array, decay: float, work: Array) -> None:

@@ -141,9 +141,7 @@ class Solver:
         if self.shard.rank == 0:
             for name in (n for entry in self.param.weights for n in entry.split(",")):
                 self.load_weights(name.strip())
-        self.history = History(
-            self.net.slots, self.rule.history_count, self.options.dtype
-        )
+        self.history = History.of_net(self.net, self.rule.history_count)
         self.updater = Updater(self.param, self.net, self.rule, self.history, self.emit)
         self.tester = Tester(
             self.param, self.net, self.test_nets, self.emit,
@@ -335,9 +333,9 @@ class Solver:
 
         Args:
             ops: a backend for it alone, if another thread than the solver's uses it
-                (see `SolverRowUpdater`); None: the solver's.
+                (see `SolverRowUpdater`); None: the solver's for NumPy arrays.
         """
-        return SolverRowUpdater(self, ops or self.ops)
+        return SolverRowUpdater(self, ops or self.ops.host)
 
     def wait(self) -> None:
         """Return once every parameter may be read."""

@@ -33,7 +33,7 @@ def output_values(net: Net, values: Sequence[Array] | None = None) -> list[Outpu
     """
     weights = net.loss_weights
     if values is None:
-        values = [blob.data.reshape(-1) for blob in net.output_blobs]
+        values = [blob.cpu_data.reshape(-1) for blob in net.output_blobs]
     found: list[OutputValue] = []
     for name, array in zip(net.output_names, values, strict=True):
         for value in array:
@@ -125,7 +125,8 @@ class Tester:
             self.dealt[index] += 1
             if scores.is_own:
                 loss = np.array([net.forward()])
-                scores.add([loss, *(b.data.reshape(-1) for b in net.output_blobs)])
+                outputs = [b.cpu_data.reshape(-1) for b in net.output_blobs]
+                scores.add([loss, *outputs])
             else:
                 net.skip_batch()
                 scores.skip()

@@ -127,9 +127,7 @@ class Updater:
         for slot in moving:
             sync.wait(slot.index)
         learnable = self._net.learnable
-        before = [
-            learnable[slot.index].data.reshape(-1).copy() for slot in moving if debug
-        ]
+        before = [learnable[slot.index].cpu_data.copy() for slot in moving if debug]
         self._net.ops.update(self._rule, step, self._segments_of(moving, step, scale))
         for slot in moving:
             self._net.learnable[slot.index].touch()
@@ -147,7 +145,7 @@ class Updater:
                 continue
             for slot in group.slots:
                 del left[slot.index]
-                _ = self._net.learnable[slot.index].diff  # zeros, if nobody wrote it
+                self._ready(slot.index)
             first, arrays = group.slots[0], (group.data, group.diff, history)
             segments.append(segment_of(self._param, first, step.rate, scale, arrays))
         for slot in left.values():
@@ -155,6 +153,12 @@ class Updater:
             flat = (blob.data.reshape(-1), blob.diff.reshape(-1), own)
             segments.append(segment_of(self._param, slot, step.rate, scale, flat))
         return segments
+
+    def _ready(self, slot: int) -> None:
+        """Let the update see what the host wrote, and zeros that nobody has written."""
+        blob = self._net.learnable[slot]
+        _ = blob.data, blob.diff
+        self._history.to_device(slot)
 
     def _clip_scale(self, step: UpdateStep, sync: GradientSync) -> float:
         """The factor that brings the gradients' norm down to the limit, or 1."""
@@ -170,15 +174,15 @@ class Updater:
 
     def _gradient_norm(self, sync: GradientSync) -> float:
         """L2 norm over all gradients, each parameter once."""
-        total = 0.0
+        found = []
         # Frozen parameters have gradients too where backward is forced, and count.
         forced = bool(self._net.param.force_backward)
         for slot in self._net.slots:
             if slot.lr_mult != 0:
                 sync.wait(slot.index)
             if slot.lr_mult != 0 or forced:
-                total += self._net.ops.sumsq(self._net.learnable[slot.index].diff)
-        return math.sqrt(total)
+                found.append(self._net.learnable[slot.index].diff.reshape(-1))
+        return math.sqrt(self._net.ops.sumsq_of(found))
 
     def _say_updates(self, slots: list[ParamSlot], before: list[Array]) -> None:
         """Caffe's ``[Update]`` lines: mean sizes of the values and of their change."""
@@ -186,8 +190,8 @@ class Updater:
         for slot, old in zip(slots, before, strict=True):
             blob: Blob = net.learnable[slot.index]
             count = max(blob.count, 1)
-            data = net.ops.asum(old) / count
-            change = net.ops.asum(old - blob.data.reshape(-1)) / count
+            data = net.ops.host.asum(old) / count
+            change = net.ops.host.asum(old - blob.cpu_data) / count
             text = (
                 f"    [Update] Layer {net.layer_names[slot.owner]}, "
                 f"param {_display_name(slot)} data: {data:g}; diff: {change:g}"

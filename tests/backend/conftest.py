@@ -8,9 +8,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from poseidon_caffe.backend.blob import view_of
+from poseidon_caffe.backend.memory import view_of
 from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.backend.select import get_ops
+from tests.backend.gpu.facade import HostFacade
+from tests.devices import gpu_ops
 
 KITS = [
     ("reference", np.float64, False),
@@ -19,11 +21,17 @@ KITS = [
     ("cpu", np.float32, False),
     ("cpu", np.float32, True),
     ("cpu", np.float64, False),
+    ("gpu", np.float32, False),
+    ("gpu", np.float32, True),
+    ("gpu", np.float64, False),
 ]
 
 
 @cache
 def _backend(name: str) -> Ops:
+    if name == "gpu":
+        ops = gpu_ops()
+        return HostFacade(ops, ops)  # type: ignore[return-value]
     return get_ops(name, threads=2)
 
 
@@ -89,3 +97,15 @@ def caffe_close(got, want) -> bool:
     """The tolerance of the golden recordings."""
     bound = 1e-4 * np.abs(want) + 2e-5 * np.abs(want).max(initial=0)
     return bool((np.abs(got - want) <= bound).all())
+
+
+def summed(loss, *args, **options) -> tuple[float, float]:
+    """(total, places counted) of one of the losses' ops."""
+    sums = np.full(2, np.nan)
+    loss(*args, sums, **options)
+    return float(sums[0]), float(sums[1])
+
+
+def weight(value: float) -> np.ndarray:
+    """What the losses' backward ops take their weight as."""
+    return np.array([value], np.float64)

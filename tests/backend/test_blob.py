@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from poseidon_caffe.backend.blob import Blob, empty_array, view_of
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.memory import empty_array, view_of
 from poseidon_caffe.errors import ShapeError
 
 SHAPE = (2, 3, 4, 5)

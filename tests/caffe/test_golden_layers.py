@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from poseidon_caffe import caffe
+from tests.caffe.backends import BACKENDS, replay_on
 from tests.golden_support import Recording, assert_close, cases
 
 # Types of Caffe's catalogue that a later issue builds: take a name out once its
@@ -36,9 +37,9 @@ def test_only_types_of_later_issues_are_left_out():
     assert set(TYPES.values()) - REGISTERED == NOT_YET_BUILT
 
 
-@pytest.fixture(params=["cpu", "reference"])
+@pytest.fixture(params=BACKENDS)
 def backend(request):
-    with caffe.use_backend(request.param):
+    with replay_on(request.param):
         yield request.param
 
 

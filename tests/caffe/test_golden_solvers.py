@@ -7,15 +7,16 @@ import shutil
 import pytest
 
 from poseidon_caffe import caffe
+from tests.caffe.backends import BACKENDS, replay_on
 from tests.golden_support import GOLDEN, Recording, assert_close, cases
 
 TRAJECTORY = 2.0  # tolerance, in units of a layer's
 RESUMED_AFTER = 6
 
 
-@pytest.fixture(params=["cpu", "reference"])
+@pytest.fixture(params=BACKENDS)
 def backend(request):
-    with caffe.use_backend(request.param):
+    with replay_on(request.param):
         yield request.param
 
 

@@ -102,12 +102,14 @@ def test_leveldb(model):
         (("prob", "a", "none", "lmdb"), "num_mini_batches: expected 1 or more"),
         (("prob", "a", "0", "lmdb"), "num_mini_batches: expected 1 or more"),
         (("prob", "a", "1", "sqlite"), "expected lmdb or leveldb"),
-        (("prob", "a", "1", "lmdb", "GPU", "0"), "GPU support is not in this"),
+        (("prob", "a", "1", "lmdb", "GPU", "x"), "DEVICE_ID: expected 0 or more"),
+        (("prob", "a", "1", "lmdb", "GPU", "7"), "no GPU 7: there is 0 ("),
         (("prob", "a"), "num_mini_batches is missing"),
         (("prob,ip", "a,net.prototxt", "1", "lmdb"), "net.prototxt: already exists"),
     ],
 )
-def test_failures_leave_nothing(words, message, model, tmp_path, capsys):
+def test_failures_leave_nothing(words, message, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("POSEIDON_GPU", "emulated")
     before = {path.name for path in tmp_path.iterdir()}
     assert extract(*words) == 1
     assert message in capsys.readouterr().err

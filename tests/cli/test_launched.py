@@ -14,6 +14,7 @@ from poseidon_caffe.cli.launched import (
     Launched,
     launched,
     named,
+    placed,
     silence,
     tell_of_rank,
 )
@@ -25,6 +26,15 @@ OPEN_MPI = {
     "OMPI_COMM_WORLD_RANK": "3",
     "OMPI_COMM_WORLD_SIZE": "8",
     "OMPI_COMM_WORLD_LOCAL_SIZE": "4",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "2",
+}
+PMI = {"PMI_RANK": "1", "PMI_SIZE": "2"}
+SLURM = {
+    "SLURM_PROCID": "5",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "1",
+    "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
 }
 
 
@@ -34,15 +44,25 @@ OPEN_MPI = {
         ({}, Launched(0, 1, 1)),
         ({"HOME": "/"}, Launched(0, 1, 1)),
         ({"SOME_RANK": "5"}, Launched(0, 1, 1)),
-        (OPEN_MPI, Launched(3, 8, 4)),
-        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, Launched(1, 2, 1)),
-        ({**OPEN_MPI, "OMPI_COMM_WORLD_SIZE": "1"}, Launched(3, 1, 4)),
-        ({"PMIX_RANK": "1"}, Launched(1, 0, 1)),
+        (OPEN_MPI, Launched(3, 8, 4, 2)),
+        (PMI, Launched(1, 2, 1, is_placed=False)),
+        ({**PMI, "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}, Launched(1, 2, 2, 1)),
+        ({**PMI, "PMI_LOCAL_RANK": "1", "PMI_LOCAL_SIZE": "2"}, Launched(1, 2, 2, 1)),
+        (SLURM, Launched(5, 8, 4, 1)),
+        ({**OPEN_MPI, "OMPI_COMM_WORLD_SIZE": "1"}, Launched(3, 1, 4, 2)),
+        ({"PMIX_RANK": "1"}, Launched(1, 0, 1, is_placed=False)),
     ],
 )
 def test_launchers(environment, place):
     assert launched(environment) == place
     assert place.is_alone == (place.size == 1)
+
+
+def test_where_the_launcher_is_silent_the_hosts_tell_the_place():
+    silent = Launched(3, 5, 1, is_placed=False)
+    assert placed(silent, 3, ["a", "b", "a", "a", "b"]) == Launched(3, 5, 3, 2)
+    told = Launched(3, 5, 2, 1)
+    assert placed(told, 3, ["a"] * 5) is told
 
 
 def test_a_launcher_that_makes_no_sense():

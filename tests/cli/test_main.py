@@ -77,8 +77,11 @@ def test_version(argv, capsys):
         (["train"], ["--solver is missing"]),
         (["test", "--model=x"], ["--weights is missing"]),
         (["time"], ["--model is missing"]),
-        (["train", "--solver=x", "--gpu", "0"], ["--gpu=0", "not in this release"]),
-        (["device_query", "--gpu=all"], ["--gpu=all", "not in this release"]),
+        (["train", "--solver=x", "--gpu", "a"], ["--gpu: expected numbers", "'a'"]),
+        (["test", "--model=x", "--weights=w", "--gpu=0,"], ["--gpu", "'0,'"]),
+        (["time", "--model=x", "--gpu=-1"], ["--gpu", "'-1'"]),
+        (["device_query", "--gpu=any"], ["--gpu", "or all, received 'any'"]),
+        (["train", "--solver=x", "--precision=fp8"], ["--precision", "tf32, bf16"]),
         (
             ["train", "--solver=x", "--weights=w", "--snapshot=s"],
             ["--weights and --snapshot exclude each other"],

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.cluster.convergence import (
     CASES,
+    STALE_MOMENTUM,
     WAYS,
     Curve,
     Way,
@@ -20,7 +21,8 @@ from benchmarks.cluster.convergence import (
     train,
 )
 
-STALE = Way(3, ("--staleness=3",))
+IN_STEP = Way(3, (), STALE_MOMENTUM)
+STALE = Way(3, ("--staleness=3",), STALE_MOMENTUM)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_any_number_of_ranks_reaches_the_accuracy_of_one(folder, name, goal, noi
 
 @pytest.mark.mpi
 def test_stale_workers_learn_the_digits_as_well(folder):
-    in_step = trained("lenet", Way(3), folder, batch=66, iterations=225)
+    in_step = trained("lenet", IN_STEP, folder, batch=66, iterations=225)
     stale = trained("lenet", STALE, folder, batch=66, iterations=225)
     assert settled(in_step) > 0.95
     assert settled(stale) > settled(in_step) - 0.025
@@ -75,7 +77,7 @@ def test_stale_workers_learn_the_digits_as_well_with_any_seed(folder):
             settled(trained("lenet", way, folder, seed=s, batch=66))
             for s in range(2, 6)
         ]
-        for way in (Way(3), STALE)
+        for way in (IN_STEP, STALE)
     }
     in_step, stale = (mean(values) for values in finals.values())
     assert abs(stale - in_step) < 0.015, finals

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poseidon_caffe.backend.blob import view_of
+from poseidon_caffe.backend.memory import view_of
 from poseidon_caffe.data.transform import Transformer, TransformSettings
 from poseidon_caffe.errors import DataError, LayerError, ShapeError
 from poseidon_caffe.schema import messages

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from poseidon_caffe.backend.blob import Blob, memory_limit
+from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.memory import memory_limit
 from poseidon_caffe.backend.select import get_ops
 from poseidon_caffe.data.datum import decode
 from poseidon_caffe.data.db import open_db

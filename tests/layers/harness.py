@@ -34,24 +34,24 @@ class Run:
     def forward(self) -> list[Array]:
         """Tops' data, copied."""
         self.layer.forward(self.bottom, self.top)
-        return [blob.data.copy() for blob in self.top]
+        return [blob.cpu_data.copy() for blob in self.top]
 
     def backward(self, down: Sequence[bool] | None = None) -> list[Array]:
         """Bottoms' diffs, copied; parameter diffs are added to."""
         wanted = [True] * len(self.bottom) if down is None else list(down)
         self.layer.backward(self.top, wanted, self.bottom)
-        return [blob.diff.copy() for blob in self.bottom]
+        return [blob.cpu_diff.copy() for blob in self.bottom]
 
     def set_params(self, arrays: Sequence[Array]) -> None:
         for blob, array in zip(self.layer.blobs, arrays, strict=True):
-            blob.data[...] = array
+            blob.mutable_cpu_data[...] = array
             blob.touch()
 
     def params(self) -> list[Array]:
-        return [blob.data.copy() for blob in self.layer.blobs]
+        return [blob.cpu_data.copy() for blob in self.layer.blobs]
 
     def param_diffs(self) -> list[Array]:
-        return [blob.diff.copy() for blob in self.layer.blobs]
+        return [blob.cpu_diff.copy() for blob in self.layer.blobs]
 
     def clear_param_diffs(self) -> None:
         for blob in self.layer.blobs:
@@ -60,7 +60,7 @@ class Run:
     def set_top_diffs(self, weights: Sequence[Array]) -> None:
         """Gradients of the tops; a loss gets the one number that a net gives it."""
         for blob, weight in zip(self.top, weights, strict=True):
-            blob.diff[...] = weight
+            blob.mutable_cpu_diff[...] = weight
 
 
 def layer_param(type_name: str, text: str, bottoms: int, tops: int) -> Any:
@@ -98,8 +98,11 @@ def build(
     param = layer_param(type_name, text, len(bottoms), tops)
     layer = cls(param, LayerContext(ops, phase, dtype, seed))
     layer.check_arity(len(bottoms), tops)
-    bottom = [Blob(shape, dtype=dtype, channels_last=layout) for shape in bottoms]
-    fresh = [Blob(dtype=dtype, channels_last=layout) for _ in range(tops)]
+    kind: dict[str, Any] = {
+        "dtype": dtype, "channels_last": layout, "memory": ops.memory
+    }  # fmt: skip
+    bottom = [Blob(shape, **kind) for shape in bottoms]
+    fresh = [Blob(**kind) for _ in range(tops)]
     top = [bottom[0], *fresh[1:]] if in_place else fresh
     layer.setup(bottom, top)
     layer.reshape(bottom, top)
@@ -138,7 +141,7 @@ def inputs(example: Example, seed: int = 7) -> list[Array]:
 
 def fill_bottoms(run: Run, arrays: Sequence[Array]) -> None:
     for blob, array in zip(run.bottom, arrays, strict=True):
-        blob.data[...] = array
+        blob.mutable_cpu_data[...] = array
 
 
 def top_weights(run: Run, seed: int = 11) -> list[Array]:

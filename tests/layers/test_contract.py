@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from poseidon_caffe.backend.protocols import Ops
+from poseidon_caffe.backend.reference import ReferenceOps
 from poseidon_caffe.errors import LayerError, ShapeError
 from poseidon_caffe.layers.base import Example, Layer
 from poseidon_caffe.layers.registry import known_types, layer_class
 from poseidon_caffe.schema.wire import array_to_blob, blob_to_array
 from poseidon_caffe.types import Shape
+from tests.devices import gpu_ops
 from tests.gradcheck import numeric_gradient
 from tests.layers.harness import (
     Run,
@@ -28,6 +30,14 @@ from tests.layers.harness import (
 )
 
 EXAMPLES = all_examples()
+
+
+@pytest.fixture(params=["reference", "gpu"])
+def ops(request: pytest.FixtureRequest) -> Ops:
+    """The backends that the contract holds on; the cpu is compared with the first."""
+    return gpu_ops() if request.param == "gpu" else ReferenceOps()
+
+
 SENTINEL = 7.0
 
 Pair = tuple[type[Layer], Example]
@@ -116,21 +126,21 @@ def test_every_type_has_examples_and_says_what_it_does(name: str) -> None:
 
 
 @every
-def test_forward_gives_finite_tops_and_repeats_itself(pair: Pair) -> None:
-    run = ready(pair)
+def test_forward_gives_finite_tops_and_repeats_itself(pair: Pair, ops: Ops) -> None:
+    run = ready(pair, ops=ops)
     first = run.forward()
     assert all(np.isfinite(y).all() for y in first)
     if pair[1].stochastic:
         return
     fill_bottoms(run, inputs(pair[1]))
-    for a, b in zip(first, ready(pair).forward(), strict=True):
+    for a, b in zip(first, ready(pair, ops=ops).forward(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @smooth
-def test_gradients_are_the_numeric_ones(pair: Pair) -> None:
+def test_gradients_are_the_numeric_ones(pair: Pair, ops: Ops) -> None:
     cls, example = pair
-    run = ready(pair, dtype=np.float64)
+    run = ready(pair, ops=ops, dtype=np.float64)
     weights = top_weights(run)
 
     def loss() -> float:
@@ -153,7 +163,7 @@ def test_gradients_are_the_numeric_ones(pair: Pair) -> None:
             run.set_params(start)
             run.layer.restore_state(state)
             fill_bottoms(run, inputs(example))
-            blob.data[...] = x
+            blob.mutable_cpu_data[...] = x
             blob.touch()
             return loss()
 
@@ -165,18 +175,18 @@ def test_gradients_are_the_numeric_ones(pair: Pair) -> None:
 
 
 @in_place
-def test_in_place_equals_out_of_place(pair: Pair) -> None:
+def test_in_place_equals_out_of_place(pair: Pair, ops: Ops) -> None:
     cls, _ = pair
     assert cls.allows_in_place
-    apart = there_and_back(ready(pair), pair)
-    together = there_and_back(ready(pair, in_place=True), pair)
+    apart = there_and_back(ready(pair, ops=ops), pair)
+    together = there_and_back(ready(pair, ops=ops, in_place=True), pair)
     assert_same(together, apart, 1e-5, 1e-6)
 
 
 @certain
-def test_channels_last_memory_changes_nothing(pair: Pair) -> None:
-    plain = there_and_back(ready(pair, channels_last=False), pair)
-    stored = there_and_back(ready(pair, channels_last=True), pair)
+def test_channels_last_memory_changes_nothing(pair: Pair, ops: Ops) -> None:
+    plain = there_and_back(ready(pair, ops=ops, channels_last=False), pair)
+    stored = there_and_back(ready(pair, ops=ops, channels_last=True), pair)
     assert_same(stored, plain, 1e-5, 2e-6)
 
 
@@ -188,10 +198,18 @@ def test_cpu_agrees_with_the_reference(pair: Pair, cpu: Ops) -> None:
         assert_same(fast, reference, 1e-4, 2e-5)
 
 
+@certain
+def test_gpu_agrees_with_the_reference(pair: Pair) -> None:
+    reference = there_and_back(ready(pair), pair)
+    for layout in (True, False):
+        fast = there_and_back(ready(pair, ops=gpu_ops(), channels_last=layout), pair)
+        assert_same(fast, reference, 1e-4, 2e-5)
+
+
 @passing_down
-def test_backward_reads_no_more_than_it_says(pair: Pair) -> None:
+def test_backward_reads_no_more_than_it_says(pair: Pair, ops: Ops) -> None:
     """The memory plan reuses what a layer says that its backward does not read."""
-    run, want = ready(pair), ready(pair)
+    run, want = ready(pair, ops=ops), ready(pair, ops=ops)
     if pair[1].stochastic:
         return
     down = differentiable(*pair)
@@ -201,10 +219,10 @@ def test_backward_reads_no_more_than_it_says(pair: Pair) -> None:
         each.set_top_diffs(top_weights(each))
     if not run.layer.backward_reads_bottom:
         for blob in run.bottom:
-            blob.data[...] = np.nan
+            blob.mutable_cpu_data[...] = np.nan
     if not run.layer.backward_reads_top:
         for blob in run.top:
-            blob.data[...] = np.nan
+            blob.mutable_cpu_data[...] = np.nan
     for a, b in zip(run.backward(down), want.backward(down), strict=True):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(run.param_diffs(), want.param_diffs(), strict=True):
@@ -212,19 +230,19 @@ def test_backward_reads_no_more_than_it_says(pair: Pair) -> None:
 
 
 @passing_down
-def test_only_asked_bottoms_get_gradients(pair: Pair) -> None:
+def test_only_asked_bottoms_get_gradients(pair: Pair, ops: Ops) -> None:
     cls, example = pair
     for chosen in range(-1, len(example.bottoms)):
         down = [
             i == chosen and able for i, able in enumerate(differentiable(cls, example))
         ]
-        run = ready(pair)
+        run = ready(pair, ops=ops)
         run.forward()
         run.set_top_diffs(top_weights(run))
         shared = {id(blob.diff_storage) for blob in run.top}
         for blob in run.bottom:
             if id(blob.diff_storage) not in shared:
-                blob.diff[...] = SENTINEL
+                blob.mutable_cpu_diff[...] = SENTINEL
         for i, (blob, dx) in enumerate(
             zip(run.bottom, run.backward(down), strict=True)
         ):
@@ -233,20 +251,22 @@ def test_only_asked_bottoms_get_gradients(pair: Pair) -> None:
 
 
 @learning
-def test_parameter_gradients_add_up_and_can_be_switched_off(pair: Pair) -> None:
+def test_parameter_gradients_add_up_and_can_be_switched_off(
+    pair: Pair, ops: Ops
+) -> None:
     cls, example = pair
-    run = ready(pair)
-    once = there_and_back(ready(pair), pair)
+    run = ready(pair, ops=ops)
+    once = there_and_back(ready(pair, ops=ops), pair)
     down = differentiable(cls, example)
     for left_out in range(-1, len(run.layer.blobs)):
-        run = ready(pair)
+        run = ready(pair, ops=ops)
         run.forward()
         run.set_top_diffs(top_weights(run))
         run.clear_param_diffs()
         for i in range(len(run.layer.blobs)):
             run.layer.param_propagate_down[i] = i != left_out
         if left_out >= 0:
-            run.layer.blobs[left_out].diff[...] = SENTINEL
+            run.layer.blobs[left_out].mutable_cpu_diff[...] = SENTINEL
         run.backward(down)
         run.set_top_diffs(top_weights(run))
         run.backward(down)
@@ -262,9 +282,9 @@ def test_parameter_gradients_add_up_and_can_be_switched_off(pair: Pair) -> None:
 
 
 @with_bottoms
-def test_an_empty_batch_runs(pair: Pair) -> None:
+def test_an_empty_batch_runs(pair: Pair, ops: Ops) -> None:
     cls, example = pair
-    run = build_example(cls, example, bottoms=batch_times(0, example))
+    run = build_example(cls, example, ops=ops, bottoms=batch_times(0, example))
     assert all(np.isfinite(y).all() for y in run.forward())
     if has_backward(cls):
         run.clear_param_diffs()
@@ -274,9 +294,9 @@ def test_an_empty_batch_runs(pair: Pair) -> None:
 
 
 @every
-def test_a_larger_batch_after_a_smaller_one_runs(pair: Pair) -> None:
+def test_a_larger_batch_after_a_smaller_one_runs(pair: Pair, ops: Ops) -> None:
     cls, example = pair
-    run = ready(pair)
+    run = ready(pair, ops=ops)
     run.forward()
     for blob, shape in zip(run.bottom, batch_times(2, example), strict=True):
         blob.reshape(shape)
@@ -287,7 +307,7 @@ def test_a_larger_batch_after_a_smaller_one_runs(pair: Pair) -> None:
         assert run.layer.blobs
         return
     for blob in run.bottom:
-        blob.data[...] = 1
+        blob.mutable_cpu_data[...] = 1
     assert all(np.isfinite(y).all() for y in run.forward())
     if has_backward(cls):
         run.set_top_diffs(top_weights(run))
@@ -295,11 +315,13 @@ def test_a_larger_batch_after_a_smaller_one_runs(pair: Pair) -> None:
 
 
 @every
-def test_parameters_survive_a_file(pair: Pair) -> None:
-    run = ready(pair)
-    stored = [array_to_blob(blob.data).SerializeToString() for blob in run.layer.blobs]
-    other = ready(pair, seed=99)
-    kinds = [type(array_to_blob(b.data)) for b in other.layer.blobs]
+def test_parameters_survive_a_file(pair: Pair, ops: Ops) -> None:
+    run = ready(pair, ops=ops)
+    stored = [
+        array_to_blob(blob.cpu_data).SerializeToString() for blob in run.layer.blobs
+    ]
+    other = ready(pair, ops=ops, seed=99)
+    kinds = [type(array_to_blob(b.cpu_data)) for b in other.layer.blobs]
     other.set_params(
         [
             blob_to_array(kind.FromString(data))
@@ -314,11 +336,11 @@ def test_parameters_survive_a_file(pair: Pair) -> None:
 
 
 @every
-def test_state_is_json_and_resumes(pair: Pair) -> None:
-    run = ready(pair)
+def test_state_is_json_and_resumes(pair: Pair, ops: Ops) -> None:
+    run = ready(pair, ops=ops)
     run.forward()
     state = json.loads(json.dumps(run.layer.state()))
-    other = ready(pair)
+    other = ready(pair, ops=ops)
     other.layer.restore_state(state)
     other.set_params(run.params())
     for r in (run, other):

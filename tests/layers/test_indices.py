@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.indices import row_numbers
+from poseidon_caffe.layers.indices import RowNumbers
 from tests.layers.harness import build
+
+
+def row_numbers(layer, values, rows, **options):
+    return RowNumbers(layer, **options).of(values, rows)
 
 
 @pytest.fixture

@@ -11,17 +11,17 @@ from poseidon_caffe.layers.losses import (
     FULL,
     NONE,
     VALID,
+    LabelCheck,
     Predictions,
-    check_labels,
     normalizer,
 )
 from tests.layers.harness import build
 
 
 def test_normalizer():
-    divisors = [normalizer(mode, 4, 6, 20) for mode in (FULL, VALID, BATCH_SIZE, NONE)]
-    assert divisors == [24, 20, 4, 1]
-    assert normalizer(VALID, 4, 6, 0) == 1
+    divisors = [normalizer(mode, 4, 6) for mode in (FULL, VALID, BATCH_SIZE, NONE)]
+    assert divisors == [24, None, 4, 1]
+    assert normalizer(BATCH_SIZE, 0, 6) == 1
 
 
 def test_euclidean_halves_the_mean_square():
@@ -118,11 +118,12 @@ def test_predictions():
 
 def test_labels_just_below_zero_are_class_0():
     layer = build("Silence", "", [(1,)]).layer
-    check_labels(layer, np.array([-0.9, 3.9]), 4, None)
+    check = LabelCheck(layer)
+    check.run(np.array([-0.9, 3.9]), 4)
     for bad in (-1, 4, np.nan, np.inf):
         with pytest.raises(LayerError, match="position 1"):
-            check_labels(layer, np.array([0, bad]), 4, None)
-    check_labels(layer, np.array([-1.5, 255.5, 0]), 256, -1)
+            check.run(np.array([0, bad]), 4)
+    LabelCheck(layer, -1).run(np.array([-1.5, 255.5, 0]), 256)
 
 
 @pytest.mark.parametrize("ignore", [None, 1])

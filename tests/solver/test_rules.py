@@ -163,3 +163,13 @@ def test_the_default_is_plain_gradient_descent():
         data, g, [np.zeros(3)], local_rate=0.5, step=UpdateStep(0.5, 0)
     )
     np.testing.assert_array_equal(data, [0.5, 0, -0.5])
+
+
+def test_every_rule_names_its_kernel():
+    for kind in SOLVER_TYPES:
+        kernel = rule_of(kind).kernel(UpdateStep(0.1, 0))
+        assert kernel is not None
+        assert kernel.name == kind.lower()
+    adam = rule_of("Adam").kernel(UpdateStep(0.1, 1))
+    correction = math.sqrt(1 - M2**2) / (1 - M**2)
+    assert adam.constants == pytest.approx((M, M2, TINY, correction))

@@ -31,7 +31,16 @@ from poseidon_caffe.backend.geometry import (
     LrnGeometry,
     PoolGeometry,
 )
-from poseidon_caffe.backend.protocols import PoolKernel
+from poseidon_caffe.backend.memory import HOST, HostMemory
+from poseidon_caffe.backend.protocols import Ops, PoolKernel
+from poseidon_caffe.backend.reference.faults import ReferenceFaults
+from poseidon_caffe.backend.reference.feed import ReferenceFeed
+from poseidon_caffe.backend.reference.loss_results import ReferenceLossResults
+from poseidon_caffe.backend.reference.capture import ReferenceCapture
+from poseidon_caffe.backend.reference.total import ReferenceTotal
+from poseidon_caffe.backend.reference.reduction import ReferenceReduction
+from poseidon_caffe.backend.reference.running_moments import ReferenceRunningMoments
+from poseidon_caffe.backend.reference.scores import ReferenceScores
 from poseidon_caffe.backend.reference.workspace import Workspace
 from poseidon_caffe.backend.threads import ThreadPool
 
@@ -48,12 +57,20 @@ class CpuOps(
     CpuElementwise,
     DnnlMoments,
     CpuLoss,
+    ReferenceLossResults,
     CpuLabelLosses,
     CpuPairLosses,
+    ReferenceFaults,
+    ReferenceScores,
+    ReferenceReduction,
+    ReferenceRunningMoments,
     CpuIndexing,
     CpuRandom,
     CpuRecurrent,
     CpuUpdate,
+    ReferenceTotal,
+    ReferenceFeed,
+    ReferenceCapture,
 ):
     """Kernels on oneDNN with activations stored channels-last.
 
@@ -68,6 +85,7 @@ class CpuOps(
     channels_last: bool = True
     supports_float64: bool = False
     note: str | None = None
+    memory: HostMemory = HOST
 
     def __init__(self, threads: int) -> None:
         self.dnnl: Dnnl = load()
@@ -76,6 +94,11 @@ class CpuOps(
         super().__init__()
         self._workspace = Workspace()
         self._pool = ThreadPool(threads)
+
+    @property
+    def host(self) -> Ops:
+        """This backend."""
+        return self
 
     def convolution(self, geometry: ConvGeometry) -> DnnlConv:
         """A convolution kernel for ``geometry``."""

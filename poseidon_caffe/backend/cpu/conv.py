@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poseidon_caffe.backend.blob import empty_array
 from poseidon_caffe.backend.cpu.dnnl import (
     ANY,
     Alg,
@@ -26,6 +25,7 @@ from poseidon_caffe.backend.cpu.dnnl import (
 )
 from poseidon_caffe.backend.cpu.layout import supported
 from poseidon_caffe.backend.geometry import ConvGeometry
+from poseidon_caffe.backend.memory import empty_array
 from poseidon_caffe.backend.reference.conv import ReferenceConv
 from poseidon_caffe.backend.reference.workspace import Workspace
 from poseidon_caffe.types import Array, Shape

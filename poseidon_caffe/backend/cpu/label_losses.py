@@ -18,6 +18,7 @@ from poseidon_caffe.backend.cpu.pieces import (
     sum_of,
     sum_of_squares,
 )
+from poseidon_caffe.backend.protocols import Sums, Weight
 from poseidon_caffe.backend.reference.label_losses import (
     ReferenceLabelLosses,
     at_labels,
@@ -60,12 +61,13 @@ class CpuLabelLosses(CpuPieces, ReferenceLabelLosses):
         return math.fsum(found)
 
     def sigmoid_loss(
-        self, x: Array, target: Array, ignore_label: int | None
-    ) -> tuple[float, int]:
-        """(sum of the cross entropy of sigmoid(x) and ``target``, targets counted)."""
+        self, x: Array, target: Array, ignore_label: int | None, sums: Sums
+    ) -> None:
+        """sums = cross entropy of sigmoid(x) and ``target``, targets counted."""
         flat = flat_together(x, target) if alike(x, target) else None
         if flat is None:
-            return super().sigmoid_loss(x, target, ignore_label)
+            super().sigmoid_loss(x, target, ignore_label, sums)
+            return
         scores, targets = flat
         ignored: list[int] = []
 
@@ -79,7 +81,7 @@ class CpuLabelLosses(CpuPieces, ReferenceLabelLosses):
             return sum_of(y)
 
         total = self._sum_pieces(x.size, piece)
-        return total, x.size - sum(ignored)
+        sums[...] = total, x.size - sum(ignored)
 
     def _cross_entropy(self, x: Array, target: Array, y: Array) -> None:
         """y = ((x >= 0) - t) x + log(1 + exp(-|x|)), as Caffe has it."""
@@ -91,7 +93,7 @@ class CpuLabelLosses(CpuPieces, ReferenceLabelLosses):
         self._chain(count, one(Alg.MUL), *rest, each(Alg.ADD))(x, _ONE, y, y)
 
     def sigmoid_loss_backward(
-        self, x: Array, target: Array, ignore_label: int | None, weight: float,
+        self, x: Array, target: Array, ignore_label: int | None, weight: Weight,
         dx: Array,
     ) -> None:  # fmt: skip
         """dx = weight * (sigmoid(x) - target), 0 where ignored."""
@@ -100,14 +102,15 @@ class CpuLabelLosses(CpuPieces, ReferenceLabelLosses):
             return
         steps = (one(Alg.MUL), of(Alg.LOGISTIC), each(Alg.SUB), one(Alg.MUL))
         run = self._chain(x.size, *steps)
-        run(x, _ONE, target, np.array([weight], np.float32), dx)
+        run(x, _ONE, target, weight.astype(np.float32), dx)
         if ignore_label is not None:
             in_blocks(self._pool, _clear, (target, dx), ignore_label)
 
-    def hinge_loss(self, x: Array, label: Array, *, squared: bool) -> float:
-        """Sum of max(0, 1 + s x) or its squares."""
+    def hinge_loss(self, x: Array, label: Array, sums: Sums, *, squared: bool) -> None:
+        """sums = sum of max(0, 1 + s x) or its squares, N."""
         if not (x.flags.c_contiguous and alike(x)):
-            return super().hinge_loss(x, label, squared=squared)
+            super().hinge_loss(x, label, sums, squared=squared)
+            return
         labels = label.reshape(-1)
 
         def piece(part: slice, y: Array) -> float:
@@ -116,10 +119,10 @@ class CpuLabelLosses(CpuPieces, ReferenceLabelLosses):
             y.reshape(scores.shape)[at] = np.maximum(1 - scores[at], 0)
             return sum_of_squares(y) if squared else sum_of(y)
 
-        return self._sum_pieces(len(x), piece, x.shape[1])
+        sums[...] = self._sum_pieces(len(x), piece, x.shape[1]), len(x)
 
     def hinge_loss_backward(
-        self, x: Array, label: Array, weight: float, dx: Array, *, squared: bool
+        self, x: Array, label: Array, weight: Weight, dx: Array, *, squared: bool
     ) -> None:
         """dx = weight * s where 1 + s x > 0; squared: 2 weight s max(0, 1 + s x)."""
         if not (x.flags.c_contiguous and alike(x, dx)):
@@ -127,7 +130,7 @@ class CpuLabelLosses(CpuPieces, ReferenceLabelLosses):
             return
         at = at_labels(label)
         own = x[at]
-        factor = np.array([2 * weight if squared else weight], np.float32)
+        factor = (2 * weight if squared else weight).astype(np.float32)
         if squared:
             run = self._chain(x.size, one(Alg.ADD), of(Alg.RELU), one(Alg.MUL))
             run(x, _ONE, factor, dx)
@@ -138,12 +141,13 @@ class CpuLabelLosses(CpuPieces, ReferenceLabelLosses):
 
     def infogain_loss(
         self, prob: Array, label: Array, axis: int, ignore_label: int | None,
-        gain: Array, floor: float,
-    ) -> tuple[float, int]:  # fmt: skip
-        """(sum of -gain[label, c] log(max(prob[c], floor)), labels counted)."""
+        gain: Array, floor: float, sums: Sums,
+    ) -> None:  # fmt: skip
+        """sums = sum of -gain[label, c] log(max(prob[c], floor)), labels counted."""
         rows = _rows(axis, prob)
         if rows is None:
-            return super().infogain_loss(prob, label, axis, ignore_label, gain, floor)
+            super().infogain_loss(prob, label, axis, ignore_label, gain, floor, sums)
+            return
         labels, counted = labels_like(rows[0], label, 1, ignore_label)
         all_counted = bool(counted.all())
 
@@ -160,11 +164,11 @@ class CpuLabelLosses(CpuPieces, ReferenceLabelLosses):
             return -float(products.sum(dtype=np.float64))
 
         total = self._over_pieces(len(labels), rows[0].shape[1], piece)
-        return total, int(np.count_nonzero(counted))
+        sums[...] = total, np.count_nonzero(counted)
 
     def infogain_loss_backward(
         self, prob: Array, label: Array, axis: int, ignore_label: int | None,
-        gain: Array, weight: float, dx: Array,
+        gain: Array, weight: Weight, dx: Array,
     ) -> None:  # fmt: skip
         """dx = weight (prob * sum of gain[label] - gain[label]), 0 where ignored."""
         rows = _rows(axis, prob, dx)
@@ -174,7 +178,7 @@ class CpuLabelLosses(CpuPieces, ReferenceLabelLosses):
             )
             return
         labels, counted = labels_like(rows[0], label, 1, ignore_label)
-        at, weighted = labels[:, 0], (gain * weight).astype(np.float32)
+        at, weighted = labels[:, 0], (gain * float(weight[0])).astype(np.float32)
         sums, gains = weighted.sum(axis=1)[at], np.take(weighted, at, axis=0)
         if not counted.all():
             sums *= counted[:, 0]

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from poseidon_caffe.backend.blob import empty_array
+from poseidon_caffe.backend.memory import empty_array
 from poseidon_caffe.types import Array, Shape
 
 __all__ = [

@@ -12,6 +12,7 @@ import numpy as np
 from poseidon_caffe.backend.cpu.chain import of, one
 from poseidon_caffe.backend.cpu.dnnl import Alg, Arg, Dnnl, Primitive, Prop
 from poseidon_caffe.backend.cpu.pieces import PIECE_COUNT, CpuPieces
+from poseidon_caffe.backend.protocols import Sums, Weight
 from poseidon_caffe.backend.reference.loss import ReferenceLoss
 from poseidon_caffe.backend.threads import ThreadPool
 from poseidon_caffe.types import Array, Shape
@@ -116,9 +117,10 @@ class CpuLoss(CpuPieces, ReferenceLoss):
             self._softmax(planes[0].shape)[1](*planes)
 
     def softmax_loss(
-        self, prob: Array, label: Array, axis: int, ignore_label: int | None
-    ) -> tuple[float, int]:
-        """(sum of -log prob[label] (at least FLT_MIN), number of labels counted).
+        self, prob: Array, label: Array, axis: int, ignore_label: int | None,
+        sums: Sums,
+    ) -> None:  # fmt: skip
+        """sums = sum of -log prob[label] (at least FLT_MIN), labels counted.
 
         Raises:
             LayerError: a label out of range, which Caffe reads memory with.
@@ -126,7 +128,8 @@ class CpuLoss(CpuPieces, ReferenceLoss):
         planes = class_planes(axis, prob)
         labels = None if planes is None else _labels(planes[0], label, ignore_label)
         if planes is None or labels is None:
-            return super().softmax_loss(prob, label, axis, ignore_label)
+            super().softmax_loss(prob, label, axis, ignore_label, sums)
+            return
         flat, found = planes[0].reshape(-1), []
 
         def piece(start: int, stop: int) -> None:
@@ -136,11 +139,11 @@ class CpuLoss(CpuPieces, ReferenceLoss):
             found.append((float(logs.sum(dtype=np.float64)), places.size))
 
         self._over_rows(labels, piece)
-        return -math.fsum(part for part, _ in found), sum(n for _, n in found)
+        sums[...] = -math.fsum(part for part, _ in found), sum(n for _, n in found)
 
     def softmax_loss_backward(
         self, prob: Array, label: Array, axis: int, ignore_label: int | None,
-        weight: float, dx: Array,
+        weight: Weight, dx: Array,
     ) -> None:  # fmt: skip
         """dx = weight * (prob - onehot(label)), zero where ignored; dx may be prob."""
         planes = class_planes(axis, prob, dx)
@@ -149,7 +152,7 @@ class CpuLoss(CpuPieces, ReferenceLoss):
             super().softmax_loss_backward(prob, label, axis, ignore_label, weight, dx)
             return
         source, target = planes
-        factor = np.array([weight], np.float32)
+        factor = weight.astype(np.float32)
         self._chain(source.size, one(Alg.MUL))(source, factor, target)
         flat = target.reshape(-1)
 

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 
-from poseidon_caffe.backend.blob import empty_array
 from poseidon_caffe.backend.cpu.dnnl import Alg, Arg, Desc, Dnnl, Primitive, Prop, Query
 from poseidon_caffe.backend.cpu.layout import (
     alike,
@@ -18,6 +17,7 @@ from poseidon_caffe.backend.cpu.layout import (
 )
 from poseidon_caffe.backend.cpu.lrn_within import WithinLrn
 from poseidon_caffe.backend.geometry import LrnGeometry
+from poseidon_caffe.backend.memory import empty_array
 from poseidon_caffe.backend.reference.batch_norm import same_memory
 from poseidon_caffe.backend.reference.lrn import ReferenceLrn
 from poseidon_caffe.backend.threads import ThreadPool

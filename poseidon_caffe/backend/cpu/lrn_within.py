@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from poseidon_caffe.backend.blob import empty_array
 from poseidon_caffe.backend.cpu.dnnl import (
     Alg,
     Arg,
@@ -16,6 +15,7 @@ from poseidon_caffe.backend.cpu.dnnl import (
 )
 from poseidon_caffe.backend.cpu.shares import in_shares
 from poseidon_caffe.backend.geometry import LrnGeometry
+from poseidon_caffe.backend.memory import empty_array
 from poseidon_caffe.backend.threads import ThreadPool
 from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Array

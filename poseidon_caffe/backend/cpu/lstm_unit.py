@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from poseidon_caffe.backend.blob import empty_array
 from poseidon_caffe.backend.cpu.blocks import BLOCK_COUNT
 from poseidon_caffe.backend.cpu.dnnl import (
     Alg,
@@ -18,6 +17,7 @@ from poseidon_caffe.backend.cpu.dnnl import (
     Prop,
 )
 from poseidon_caffe.backend.cpu.shares import in_shares
+from poseidon_caffe.backend.memory import empty_array
 from poseidon_caffe.backend.threads import ThreadPool
 from poseidon_caffe.types import Array
 

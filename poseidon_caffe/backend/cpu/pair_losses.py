@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from poseidon_caffe.backend.cpu.chain import each, each_row
+from poseidon_caffe.backend.cpu.chain import each, each_row, one
 from poseidon_caffe.backend.cpu.dnnl import Alg
 from poseidon_caffe.backend.cpu.layout import alike, flat_together
 from poseidon_caffe.backend.cpu.pieces import (
@@ -12,6 +12,7 @@ from poseidon_caffe.backend.cpu.pieces import (
     row_squares,
     sum_of_squares,
 )
+from poseidon_caffe.backend.protocols import Sums, Weight
 from poseidon_caffe.backend.reference.pair_losses import ReferencePairLosses
 from poseidon_caffe.types import Array
 
@@ -21,13 +22,16 @@ __all__ = ["CpuPairLosses"]
 class CpuPairLosses(CpuPieces, ReferencePairLosses):
     """`PairLossOps` for float32 arrays that lie alike; others go to the reference."""
 
-    def squared_difference(self, a: Array, b: Array, difference: Array) -> float:
-        """difference = a - b, of one shape; returns the sum of its squares."""
+    def squared_difference(
+        self, a: Array, b: Array, difference: Array, sums: Sums
+    ) -> None:
+        """difference = a - b, of one shape; sums = sum of its squares, elements."""
         flat = None
         if alike(a, b, difference):
             flat = flat_together(a, b, difference)
         if flat is None:
-            return super().squared_difference(a, b, difference)
+            super().squared_difference(a, b, difference, sums)
+            return
         left, right, out = flat
 
         def piece(part: slice, _: Array) -> float:
@@ -35,7 +39,15 @@ class CpuPairLosses(CpuPieces, ReferencePairLosses):
             self._chain(y.size, each(Alg.SUB))(left[part], right[part], y)
             return sum_of_squares(y)
 
-        return self._sum_pieces(out.size, piece)
+        sums[...] = self._sum_pieces(out.size, piece), out.size
+
+    def weigh(self, x: Array, weight: Weight, factor: float, y: Array) -> None:
+        """y = factor * weight * x."""
+        if x.shape != y.shape or not alike(x, y):
+            super().weigh(x, weight, factor, y)
+            return
+        times = np.array([factor * float(weight[0])], np.float32)
+        self._chain(y.size, one(Alg.MUL))(x, times, y)
 
     def row_distances(self, a: Array, b: Array, squares: Array) -> None:
         """squares[i] = sum over c of (a[i, c] - b[i, c])^2; a, b (N, C)."""

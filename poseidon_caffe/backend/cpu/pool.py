@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from poseidon_caffe.backend.blob import empty_array
 from poseidon_caffe.backend.cpu.dnnl import Alg, Arg, Desc, Dnnl, Primitive, Prop, Query
 from poseidon_caffe.backend.cpu.layout import empty_laid, order_of, supported
 from poseidon_caffe.backend.geometry import PoolGeometry
+from poseidon_caffe.backend.memory import empty_array
 from poseidon_caffe.backend.reference.pool import ReferencePool
 from poseidon_caffe.types import Array, Shape
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from poseidon_caffe.backend.blob import empty_array
 from poseidon_caffe.backend.cpu.blocks import BLOCK_COUNT
 from poseidon_caffe.backend.cpu.dnnl import ANY, Arg, Desc, Dnnl, Primitive, Query
 from poseidon_caffe.backend.cpu.lstm_unit import DnnlLstmUnit
+from poseidon_caffe.backend.memory import empty_array
 from poseidon_caffe.backend.protocols.recurrent import SequenceKernel
 from poseidon_caffe.backend.reference.recurrent import ReferenceRecurrent
 from poseidon_caffe.backend.reference.workspace import Workspace

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from poseidon_caffe.backend.blob import empty_array
 from poseidon_caffe.backend.cpu.blocks import BLOCK_COUNT
 from poseidon_caffe.backend.cpu.dnnl import (
     Alg,
@@ -21,6 +20,7 @@ from poseidon_caffe.backend.cpu.dnnl import (
 from poseidon_caffe.backend.cpu.layout import alike, empty_laid, order_of, supported
 from poseidon_caffe.backend.cpu.shares import in_shares
 from poseidon_caffe.backend.geometry import PoolGeometry
+from poseidon_caffe.backend.memory import empty_array
 from poseidon_caffe.backend.reference.stochastic_pool import ReferenceStochasticPool
 from poseidon_caffe.backend.threads import ThreadPool
 from poseidon_caffe.errors import BackendError

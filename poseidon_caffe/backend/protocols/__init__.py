@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from poseidon_caffe.backend.protocols.activation import ActivationOps
 from poseidon_caffe.backend.protocols.blas import BlasOps
+from poseidon_caffe.backend.protocols.capture import CaptureOps, Replay
 from poseidon_caffe.backend.protocols.columns import ColumnOps
 from poseidon_caffe.backend.protocols.elementwise import ElementwiseOps
+from poseidon_caffe.backend.protocols.faults import FaultOps, NumberCheck, NumberError
 from poseidon_caffe.backend.protocols.functions import FunctionOps
 from poseidon_caffe.backend.protocols.indexing import IndexingOps
 from poseidon_caffe.backend.protocols.kernels import (
@@ -25,32 +27,54 @@ from poseidon_caffe.backend.protocols.kernels import (
 )
 from poseidon_caffe.backend.protocols.label_losses import LabelLossOps
 from poseidon_caffe.backend.protocols.loss import LossOps
+from poseidon_caffe.backend.protocols.loss_results import (
+    LossResultOps,
+    Sums,
+    Weight,
+)
+from poseidon_caffe.backend.protocols.memory import Memory
 from poseidon_caffe.backend.protocols.moments import MomentOps
 from poseidon_caffe.backend.protocols.ops import Ops
 from poseidon_caffe.backend.protocols.pair_losses import PairLossOps
 from poseidon_caffe.backend.protocols.random import RandomOps
 from poseidon_caffe.backend.protocols.recurrent import RecurrentOps, SequenceKernel
+from poseidon_caffe.backend.protocols.reduction import ReduceKind, ReductionOps
+from poseidon_caffe.backend.protocols.running_moments import RunningMomentOps
+from poseidon_caffe.backend.protocols.scores import ScoreOps
 from poseidon_caffe.backend.protocols.update import UpdateOps, UpdateSegment
 
 __all__ = [
     "ActivationOps",
     "BatchNormKernel",
     "BlasOps",
+    "CaptureOps",
     "ColumnOps",
     "ConvKernel",
     "ElementwiseOps",
+    "FaultOps",
     "FunctionOps",
     "IndexingOps",
     "LabelLossOps",
     "LossOps",
+    "LossResultOps",
     "LrnKernel",
+    "Memory",
     "MomentOps",
+    "NumberCheck",
+    "NumberError",
     "Ops",
     "PairLossOps",
     "PoolKernel",
     "RandomOps",
     "RecurrentOps",
+    "Replay",
+    "ReduceKind",
+    "ReductionOps",
+    "RunningMomentOps",
+    "ScoreOps",
     "SequenceKernel",
+    "Sums",
     "UpdateOps",
     "UpdateSegment",
+    "Weight",
 ]

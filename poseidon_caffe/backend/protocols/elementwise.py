@@ -16,6 +16,12 @@ class ElementwiseOps(Protocol):
     def copy(self, src: Array, dst: Array) -> None:
         """dst[...] = src (layouts may differ; same shape, or same count in C order)."""
 
+    def clear(self, array: Array) -> None:
+        """Set every element to zero, whatever the strides."""
+
+    def place(self, src: Array, part: tuple[slice, ...], dst: Array) -> None:
+        """dst = src in its ``part``, one slice an axis with both ends, 0 around it."""
+
     def add(
         self,
         srcs: Sequence[Array],

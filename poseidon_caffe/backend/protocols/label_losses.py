@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from poseidon_caffe.backend.protocols.loss_results import Sums, Weight
 from poseidon_caffe.types import Array
 
 __all__ = ["LabelLossOps"]
@@ -16,30 +17,30 @@ class LabelLossOps(Protocol):
     caller has checked to be classes or ``ignore_label``.
     """
 
-    def log_loss(self, prob: Array, label: Array, floor: float) -> float:
-        """Sum of -log(max(prob[i, label[i]], floor)); prob (N, D), label N."""
+    def log_loss(self, prob: Array, label: Array, floor: float, sums: Sums) -> None:
+        """sums = sum of -log(max(prob[i, label[i]], floor)), N; prob (N, D), label N."""
 
     def log_loss_backward(
-        self, prob: Array, label: Array, floor: float, weight: float, dx: Array
+        self, prob: Array, label: Array, floor: float, weight: Weight, dx: Array
     ) -> None:
         """dx = -weight / max(prob, floor) at the labels, 0 elsewhere."""
 
-    def hinge_loss(self, x: Array, label: Array, *, squared: bool) -> float:
-        """Sum of max(0, 1 + s x) or its squares; s is -1 at the labels, else 1.
+    def hinge_loss(self, x: Array, label: Array, sums: Sums, *, squared: bool) -> None:
+        """sums = sum of max(0, 1 + s x) or its squares, N; s -1 at the labels, else 1.
 
         ``x`` is (N, D), ``label`` has N elements.
         """
 
     def hinge_loss_backward(
-        self, x: Array, label: Array, weight: float, dx: Array, *, squared: bool
+        self, x: Array, label: Array, weight: Weight, dx: Array, *, squared: bool
     ) -> None:
         """dx = weight * s where 1 + s x > 0; squared: 2 weight s max(0, 1 + s x)."""
 
     def infogain_loss(
         self, prob: Array, label: Array, axis: int, ignore_label: int | None,
-        gain: Array, floor: float,
-    ) -> tuple[float, int]:  # fmt: skip
-        """(sum of -gain[label, c] log(max(prob[c], floor)), labels counted).
+        gain: Array, floor: float, sums: Sums,
+    ) -> None:  # fmt: skip
+        """sums = sum of -gain[label, c] log(max(prob[c], floor)), labels counted.
 
         Args:
             prob: probabilities, classes along ``axis``.
@@ -48,21 +49,22 @@ class LabelLossOps(Protocol):
             ignore_label: labels that do not count, or None.
             gain: (C, C), a row per label.
             floor: smallest probability.
+            sums: is overwritten.
         """
 
     def infogain_loss_backward(
         self, prob: Array, label: Array, axis: int, ignore_label: int | None,
-        gain: Array, weight: float, dx: Array,
+        gain: Array, weight: Weight, dx: Array,
     ) -> None:  # fmt: skip
         """dx = weight (prob * sum of gain[label] - gain[label]), 0 where ignored."""
 
     def sigmoid_loss(
-        self, x: Array, target: Array, ignore_label: int | None
-    ) -> tuple[float, int]:
-        """(sum of the cross entropy of sigmoid(x) and ``target``, targets counted)."""
+        self, x: Array, target: Array, ignore_label: int | None, sums: Sums
+    ) -> None:
+        """sums = cross entropy of sigmoid(x) and ``target``, targets counted."""
 
     def sigmoid_loss_backward(
-        self, x: Array, target: Array, ignore_label: int | None, weight: float,
+        self, x: Array, target: Array, ignore_label: int | None, weight: Weight,
         dx: Array,
     ) -> None:  # fmt: skip
         """dx = weight * (sigmoid(x) - target), 0 where ignored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from poseidon_caffe.backend.protocols.loss_results import Sums, Weight
 from poseidon_caffe.types import Array
 
 __all__ = ["LossOps"]
@@ -19,12 +20,13 @@ class LossOps(Protocol):
         """dx = (dy - sum(dy * y)) * y; dx may be dy."""
 
     def softmax_loss(
-        self, prob: Array, label: Array, axis: int, ignore_label: int | None
-    ) -> tuple[float, int]:
-        """(sum of -log prob[label] (at least FLT_MIN), number of labels counted)."""
+        self, prob: Array, label: Array, axis: int, ignore_label: int | None,
+        sums: Sums,
+    ) -> None:  # fmt: skip
+        """sums = sum of -log prob[label] (at least FLT_MIN), labels counted."""
 
     def softmax_loss_backward(
         self, prob: Array, label: Array, axis: int, ignore_label: int | None,
-        weight: float, dx: Array,
+        weight: Weight, dx: Array,
     ) -> None:  # fmt: skip
         """dx = weight * (prob - onehot(label)), zero where ignored."""

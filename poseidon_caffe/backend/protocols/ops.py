@@ -13,8 +13,11 @@ from poseidon_caffe.backend.geometry import (
 )
 from poseidon_caffe.backend.protocols.activation import ActivationOps
 from poseidon_caffe.backend.protocols.blas import BlasOps
+from poseidon_caffe.backend.protocols.capture import CaptureOps
 from poseidon_caffe.backend.protocols.columns import ColumnOps
 from poseidon_caffe.backend.protocols.elementwise import ElementwiseOps
+from poseidon_caffe.backend.protocols.faults import FaultOps
+from poseidon_caffe.backend.protocols.feed import FeedOps
 from poseidon_caffe.backend.protocols.functions import FunctionOps
 from poseidon_caffe.backend.protocols.indexing import IndexingOps
 from poseidon_caffe.backend.protocols.kernels import (
@@ -25,10 +28,16 @@ from poseidon_caffe.backend.protocols.kernels import (
 )
 from poseidon_caffe.backend.protocols.label_losses import LabelLossOps
 from poseidon_caffe.backend.protocols.loss import LossOps
+from poseidon_caffe.backend.protocols.loss_results import LossResultOps
+from poseidon_caffe.backend.protocols.memory import Memory
 from poseidon_caffe.backend.protocols.moments import MomentOps
 from poseidon_caffe.backend.protocols.pair_losses import PairLossOps
 from poseidon_caffe.backend.protocols.random import RandomOps
 from poseidon_caffe.backend.protocols.recurrent import RecurrentOps
+from poseidon_caffe.backend.protocols.total import TotalOps
+from poseidon_caffe.backend.protocols.reduction import ReductionOps
+from poseidon_caffe.backend.protocols.running_moments import RunningMomentOps
+from poseidon_caffe.backend.protocols.scores import ScoreOps
 from poseidon_caffe.backend.protocols.update import UpdateOps
 
 __all__ = ["Ops"]
@@ -42,12 +51,20 @@ class Ops(
     ColumnOps,
     MomentOps,
     LossOps,
+    LossResultOps,
     LabelLossOps,
     PairLossOps,
+    FaultOps,
+    ScoreOps,
+    ReductionOps,
+    RunningMomentOps,
     IndexingOps,
     RandomOps,
     RecurrentOps,
     UpdateOps,
+    TotalOps,
+    FeedOps,
+    CaptureOps,
     Protocol,
 ):
     """Everything a layer may ask of a backend.
@@ -63,6 +80,14 @@ class Ops(
     channels_last: bool
     supports_float64: bool
     note: str | None
+
+    @property
+    def memory(self) -> Memory:
+        """Where the arrays of every call live."""
+
+    @property
+    def host(self) -> Ops:
+        """The backend for NumPy arrays: this one, unless its memory is a device's."""
 
     def convolution(self, geometry: ConvGeometry) -> ConvKernel:
         """A convolution kernel."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from poseidon_caffe.types import Array
@@ -13,8 +14,15 @@ class RandomOps(Protocol):
     """Random fills by explicit generators.
 
     Numbers depend on the generator and the shape alone: not on threads nor on the
-    memory's layout, and both CPU backends draw the same.
+    memory's layout, and both CPU backends draw the same; a GPU draws others.
     """
+
+    def generator(self, seed_words: Sequence[int]) -> Any:
+        """A generator of this backend: NumPy's, or one whose state is on the device.
+
+        Args:
+            seed_words: non-negative numbers; the same ones, the same random numbers.
+        """
 
     def bernoulli(self, rng: Any, probability: float, out: Array) -> None:
         """Fill uint8 ``out`` with ones of the given probability."""

@@ -36,4 +36,13 @@ class UpdateOps(Protocol):
     def update(
         self, rule: UpdateRule, step: UpdateStep, segments: Sequence[UpdateSegment]
     ) -> None:
-        """Scale, regularise and apply ``rule`` to every segment, cache-sized pieces."""
+        """Scale, regularise and apply ``rule`` to every segment, cache-sized pieces.
+
+        The raw ``diff`` may be kept: nobody must rely on it afterwards.
+
+        Raises:
+            BackendError: the backend has kernels of its own, none for this rule.
+        """
+
+    def sumsq_of(self, arrays: Sequence[Array]) -> float:
+        """Sum of squares over all of some flat arrays of one dtype, for clipping."""

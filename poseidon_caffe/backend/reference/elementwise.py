@@ -56,6 +56,19 @@ class ReferenceElementwise:
         if not same_memory(src, dst):
             dst[...] = src
 
+    def clear(self, array: Array) -> None:
+        """Set every element to zero, whatever the strides."""
+        array[...] = 0
+
+    def place(self, src: Array, part: tuple[slice, ...], dst: Array) -> None:
+        """dst = src in its ``part``, 0 around it; every element is written once."""
+        region = [slice(None)] * dst.ndim
+        for axis, kept in enumerate(part):
+            for outside in (slice(0, kept.start), slice(kept.stop, None)):
+                dst[(*region[:axis], outside, *region[axis + 1 :])] = 0
+            region[axis] = kept
+        self.copy(src, dst[part])
+
     def add(
         self,
         srcs: Sequence[Array],

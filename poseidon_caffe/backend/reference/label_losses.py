@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from poseidon_caffe.backend.protocols import Sums, Weight
 from poseidon_caffe.backend.reference.loss import labels_like
 from poseidon_caffe.types import Array
 
@@ -33,81 +34,82 @@ def _margins(x: Array, label: Array) -> Array:
 class ReferenceLabelLosses:
     """`LabelLossOps` in NumPy; arrays may have any strides."""
 
-    def log_loss(self, prob: Array, label: Array, floor: float) -> float:
-        """Sum of -log(max(prob[i, label[i]], floor))."""
+    def log_loss(self, prob: Array, label: Array, floor: float, sums: Sums) -> None:
+        """sums = sum of -log(max(prob[i, label[i]], floor)), N."""
         picked = np.maximum(prob[at_labels(label)], prob.dtype.type(floor))
-        return -float(np.log(picked.astype(np.float64)).sum())
+        sums[...] = -float(np.log(picked.astype(np.float64)).sum()), len(prob)
 
     def log_loss_backward(
-        self, prob: Array, label: Array, floor: float, weight: float, dx: Array
+        self, prob: Array, label: Array, floor: float, weight: Weight, dx: Array
     ) -> None:
         """dx = -weight / max(prob, floor) at the labels, 0 elsewhere."""
         at = at_labels(label)
         dx[...] = 0
-        dx[at] = -weight / np.maximum(prob[at], prob.dtype.type(floor))
+        dx[at] = -float(weight[0]) / np.maximum(prob[at], prob.dtype.type(floor))
 
-    def hinge_loss(self, x: Array, label: Array, *, squared: bool) -> float:
-        """Sum of max(0, 1 + s x) or its squares."""
+    def hinge_loss(self, x: Array, label: Array, sums: Sums, *, squared: bool) -> None:
+        """sums = sum of max(0, 1 + s x) or its squares, N."""
         margins = _margins(x, label)
         if squared:
             np.square(margins, out=margins)
-        return float(margins.sum(dtype=np.float64))
+        sums[...] = float(margins.sum(dtype=np.float64)), len(x)
 
     def hinge_loss_backward(
-        self, x: Array, label: Array, weight: float, dx: Array, *, squared: bool
+        self, x: Array, label: Array, weight: Weight, dx: Array, *, squared: bool
     ) -> None:
         """dx = weight * s where 1 + s x > 0; squared: 2 weight s max(0, 1 + s x)."""
         margins, at = _margins(x, label), at_labels(label)
-        np.multiply(margins if squared else margins > 0, weight, out=dx)
+        np.multiply(margins if squared else margins > 0, float(weight[0]), out=dx)
         if squared:
             dx *= 2
         dx[at] = -dx[at]
 
     def infogain_loss(
         self, prob: Array, label: Array, axis: int, ignore_label: int | None,
-        gain: Array, floor: float,
-    ) -> tuple[float, int]:  # fmt: skip
-        """(sum of -gain[label, c] log(max(prob[c], floor)), labels counted)."""
+        gain: Array, floor: float, sums: Sums,
+    ) -> None:  # fmt: skip
+        """sums = sum of -gain[label, c] log(max(prob[c], floor)), labels counted."""
         labels, counted = labels_like(prob, label, axis, ignore_label)
         gains = _gains(gain, labels, axis)
         if not counted.all():
             gains = gains * counted
         logs = np.log(np.maximum(prob, prob.dtype.type(floor)))
         total = -float((gains * logs).sum(dtype=np.float64))
-        return total, int(np.count_nonzero(counted))
+        sums[...] = total, np.count_nonzero(counted)
 
     def infogain_loss_backward(
         self, prob: Array, label: Array, axis: int, ignore_label: int | None,
-        gain: Array, weight: float, dx: Array,
+        gain: Array, weight: Weight, dx: Array,
     ) -> None:  # fmt: skip
         """dx = weight (prob * sum of gain[label] - gain[label]), 0 where ignored."""
         labels, counted = labels_like(prob, label, axis, ignore_label)
         np.multiply(prob, gain.sum(axis=1)[labels], out=dx)
         dx -= _gains(gain, labels, axis)
-        dx *= weight
+        dx *= float(weight[0])
         if not counted.all():
             dx *= counted
 
     def sigmoid_loss(
-        self, x: Array, target: Array, ignore_label: int | None
-    ) -> tuple[float, int]:
-        """(sum of the cross entropy of sigmoid(x) and ``target``, targets counted)."""
+        self, x: Array, target: Array, ignore_label: int | None, sums: Sums
+    ) -> None:
+        """sums = cross entropy of sigmoid(x) and ``target``, targets counted."""
         # The exponent is never positive, so that nothing overflows.
         each = np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x)))
         counted = _counted(target, ignore_label)
         if counted is None:
-            return float(each.sum(dtype=np.float64)), x.size
+            sums[...] = float(each.sum(dtype=np.float64)), x.size
+            return
         total = float(each.sum(dtype=np.float64, where=counted))
-        return total, int(np.count_nonzero(counted))
+        sums[...] = total, np.count_nonzero(counted)
 
     def sigmoid_loss_backward(
-        self, x: Array, target: Array, ignore_label: int | None, weight: float,
+        self, x: Array, target: Array, ignore_label: int | None, weight: Weight,
         dx: Array,
     ) -> None:  # fmt: skip
         """dx = weight * (sigmoid(x) - target), 0 where ignored."""
         small = np.exp(-np.abs(x))
         sigmoid = np.where(x >= 0, 1, small) / (1 + small)
-        np.multiply(sigmoid - target, weight, out=dx)
+        np.multiply(sigmoid - target, float(weight[0]), out=dx)
         counted = _counted(target, ignore_label)
         if counted is not None:
             dx[~counted] = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from poseidon_caffe.backend.protocols import Sums, Weight
 from poseidon_caffe.errors import LayerError, ShapeError
 from poseidon_caffe.types import Array
 
@@ -73,31 +74,34 @@ class ReferenceLoss:
         dx *= y
 
     def softmax_loss(
-        self, prob: Array, label: Array, axis: int, ignore_label: int | None
-    ) -> tuple[float, int]:
-        """(sum of -log prob[label] (at least FLT_MIN), number of labels counted).
+        self, prob: Array, label: Array, axis: int, ignore_label: int | None,
+        sums: Sums,
+    ) -> None:  # fmt: skip
+        """sums = sum of -log prob[label] (at least FLT_MIN), labels counted.
 
         Raises:
             LayerError: a label out of range, which Caffe reads memory with.
         """
         labels, counted = labels_like(prob, label, axis, ignore_label)
         if labels.size == 0:
-            return 0.0, 0
+            sums[...] = 0
+            return
         picked = np.take_along_axis(prob, labels, axis)[counted]
         # maximum() would let a NaN through all the same: so it must, to be seen.
         losses = -np.log(np.maximum(picked, _FLT_MIN).astype(np.float64))
-        return float(losses.sum()), int(np.count_nonzero(counted))
+        sums[...] = float(losses.sum()), np.count_nonzero(counted)
 
     def softmax_loss_backward(
         self, prob: Array, label: Array, axis: int, ignore_label: int | None,
-        weight: float, dx: Array,
+        weight: Weight, dx: Array,
     ) -> None:  # fmt: skip
         """dx = weight * (prob - onehot(label)), zero where ignored; dx may be prob."""
         labels, counted = labels_like(prob, label, axis, ignore_label)
         if labels.size == 0:
             return
-        picked = (np.take_along_axis(prob, labels, axis) - 1) * prob.dtype.type(weight)
-        np.multiply(prob, weight, out=dx)
+        factor = prob.dtype.type(weight[0])
+        picked = (np.take_along_axis(prob, labels, axis) - 1) * factor
+        np.multiply(prob, factor, out=dx)
         np.put_along_axis(dx, labels, picked, axis)
         if not counted.all():
             dx *= counted

@@ -24,6 +24,10 @@ class ReferenceRandom:
     Within a piece numbers come in C order.
     """
 
+    def generator(self, seed_words: Sequence[int]) -> np.random.Generator:
+        """A generator of its own for these non-negative numbers."""
+        return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed_words)))
+
     def bernoulli(self, rng: Any, probability: float, out: Array) -> None:
         """Fill uint8 ``out`` with ones of the given probability."""
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from poseidon_caffe.backend.protocols import UpdateSegment
+from poseidon_caffe.backend.protocols import ElementwiseOps, UpdateSegment
 from poseidon_caffe.types import Array, UpdateRule, UpdateStep
 
 __all__ = [
@@ -98,3 +98,7 @@ class ReferenceUpdate:
         """Scale, regularise and apply ``rule`` to every segment."""
         groups = divide_work(segments, self.threads)
         self.parallel([partial(update_pieces, rule, step, group) for group in groups])
+
+    def sumsq_of(self: ElementwiseOps, arrays: Sequence[Array]) -> float:
+        """Sum of squares over all arrays, one after the other."""
+        return sum((self.sumsq(array) for array in arrays), 0.0)

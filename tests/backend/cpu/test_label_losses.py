@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.backend.conftest import summed, weight
 from tests.backend.cpu.conftest import stored
 
 
@@ -14,14 +15,16 @@ from tests.backend.cpu.conftest import stored
 def test_sigmoid_loss_in_pieces(ops, slow, rng, ignore):
     shape = (4, 6, 100, 90)
     x, target = stored(rng.standard_normal(shape)), stored(rng.random(shape) * 1.5)
-    total, counted = ops.sigmoid_loss(x, target, ignore)
-    want, number = slow.sigmoid_loss(x.astype(float), target.astype(float), ignore)
+    total, counted = summed(ops.sigmoid_loss, x, target, ignore)
+    want, number = summed(
+        slow.sigmoid_loss, x.astype(float), target.astype(float), ignore
+    )
     assert math.isclose(total, want, rel_tol=1e-6)
     assert counted == number
-    assert ops.sigmoid_loss(x, target, ignore)[0] == total
+    assert summed(ops.sigmoid_loss, x, target, ignore)[0] == total
     dx, slow_dx = stored(np.zeros(shape)), np.zeros(shape)
-    ops.sigmoid_loss_backward(x, target, ignore, 0.5, dx)
-    slow.sigmoid_loss_backward(x, target, ignore, 0.5, slow_dx)
+    ops.sigmoid_loss_backward(x, target, ignore, weight(0.5), dx)
+    slow.sigmoid_loss_backward(x, target, ignore, weight(0.5), slow_dx)
     np.testing.assert_allclose(dx, slow_dx, atol=2e-7)
 
 
@@ -33,13 +36,13 @@ def test_infogain_loss_in_pieces(ops, slow, rng, ignore):
     label = rng.integers(0, 5, (2, 160, 150)).astype(np.float32)
     gain = rng.standard_normal((5, 5)).astype(np.float32)
     last = (label, 1, ignore, gain)
-    total, counted = ops.infogain_loss(stored(prob), *last, 1e-20)
-    want, number = slow.infogain_loss(prob, *last, 1e-20)
+    total, counted = summed(ops.infogain_loss, stored(prob), *last, 1e-20)
+    want, number = summed(slow.infogain_loss, prob, *last, 1e-20)
     assert math.isclose(total, want, rel_tol=1e-5)
     assert counted == number
     dx, slow_dx = stored(np.zeros(shape)), np.zeros(shape)
-    ops.infogain_loss_backward(stored(prob), *last, 0.5, dx)
-    slow.infogain_loss_backward(prob, *last, 0.5, slow_dx)
+    ops.infogain_loss_backward(stored(prob), *last, weight(0.5), dx)
+    slow.infogain_loss_backward(prob, *last, weight(0.5), slow_dx)
     np.testing.assert_allclose(dx, slow_dx, atol=2e-6)
 
 
@@ -49,10 +52,12 @@ def test_hinge_loss_in_pieces(ops, slow, rng, squared):
     x = rng.standard_normal((900, 700)).astype(np.float32)
     label = rng.integers(0, 700, 900).astype(np.float32)
     x[np.arange(900), label.astype(int)] = 1e6
-    total = ops.hinge_loss(x, label, squared=squared)
-    want = slow.hinge_loss(x.astype(float), label, squared=squared)
+    total, _ = summed(ops.hinge_loss, x, label, squared=squared)
+    want, _ = summed(slow.hinge_loss, x.astype(float), label, squared=squared)
     assert math.isclose(total, want, rel_tol=1e-5)
     dx, slow_dx = np.empty_like(x), np.empty(x.shape)
-    ops.hinge_loss_backward(x, label, 0.5, dx, squared=squared)
-    slow.hinge_loss_backward(x.astype(float), label, 0.5, slow_dx, squared=squared)
+    ops.hinge_loss_backward(x, label, weight(0.5), dx, squared=squared)
+    slow.hinge_loss_backward(
+        x.astype(float), label, weight(0.5), slow_dx, squared=squared
+    )
     np.testing.assert_allclose(dx, slow_dx, rtol=1e-6, atol=1e-6)

@@ -9,6 +9,7 @@ import pytest
 
 from poseidon_caffe.backend.cpu.loss import class_planes
 from poseidon_caffe.errors import LayerError, ShapeError
+from tests.backend.conftest import summed, weight
 from tests.backend.cpu.conftest import stored
 
 # Beyond what NumPy does.
@@ -57,13 +58,13 @@ def test_loss(ops, slow, rng, shape, axis, last, ignore):
     label = rng.integers(0, shape[axis], shape[:axis] + shape[axis + 1 :])
     label = label + rng.random(label.shape) * 0.9
     fast = stored(prob, channels_last=last)
-    got, want = (o.softmax_loss(p, label, axis, ignore) for o, p in
+    got, want = (summed(o.softmax_loss, p, label, axis, ignore) for o, p in
                  ((ops, fast), (slow, prob)))  # fmt: skip
     assert math.isclose(got[0], want[0], rel_tol=1e-5)
     assert got[1] == want[1]
     dx, slope = stored(np.zeros(shape), channels_last=last), np.empty(shape)
-    ops.softmax_loss_backward(fast, label, axis, ignore, 0.3, dx)
-    slow.softmax_loss_backward(prob, label, axis, ignore, 0.3, slope)
+    ops.softmax_loss_backward(fast, label, axis, ignore, weight(0.3), dx)
+    slow.softmax_loss_backward(prob, label, axis, ignore, weight(0.3), slope)
     np.testing.assert_allclose(dx, slope, atol=1e-6)
 
 
@@ -81,10 +82,12 @@ def test_bad_labels_are_named(ops, label):
     prob = np.full((3, 4), 0.25, np.float32)
     labels = np.array([0, label, 0], np.float32)
     for call in (
-        lambda: ops.softmax_loss(prob, labels, 1, None),
-        lambda: ops.softmax_loss_backward(prob, labels, 1, None, 1.0, prob.copy()),
+        lambda: summed(ops.softmax_loss, prob, labels, 1, None),
+        lambda: ops.softmax_loss_backward(
+            prob, labels, 1, None, weight(1), prob.copy()
+        ),
     ):
         with pytest.raises(LayerError, match="number 1 of the batch"):
             call()
     with pytest.raises(ShapeError):
-        ops.softmax_loss(prob, labels[:2], 1, None)
+        summed(ops.softmax_loss, prob, labels[:2], 1, None)

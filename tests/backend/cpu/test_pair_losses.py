@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.backend.conftest import summed
 from tests.backend.cpu.conftest import stored, unset
 
 
@@ -15,10 +16,12 @@ def test_squared_difference(ops, slow, rng, last):
     if not last:
         b = np.ascontiguousarray(b)
     y, want = unset(shape), np.empty(shape)
-    total = ops.squared_difference(a, b, y)
+    total, count = summed(ops.squared_difference, a, b, y)
+    doubles = a.astype(float), b.astype(float)
     assert total == pytest.approx(
-        slow.squared_difference(a.astype(float), b.astype(float), want), rel=1e-6
+        summed(slow.squared_difference, *doubles, want)[0], rel=1e-6
     )
+    assert count == y.size
     np.testing.assert_allclose(y, want, rtol=1e-6, atol=1e-7)
 
 

@@ -27,6 +27,32 @@ def test_copy_between_layouts_and_shapes(kit, rng):
     kit.assert_close(src, x)
 
 
+def test_clear_touches_nothing_else(kit, rng):
+    x = kit.array(rng.standard_normal((2, 16, 3, 5)))
+    part = x[:, 3:7]
+    whole = np.array(x)
+    kit.ops.clear(part)
+    whole[:, 3:7] = 0
+    np.testing.assert_array_equal(x, whole)
+    kit.ops.clear(x)
+    assert not x.any()
+    kit.ops.clear(kit.empty((0, 3)))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (4, 5)])
+def test_place(kit, rng, shape):
+    x, dst = rng.standard_normal(shape), kit.empty([n + 3 for n in shape])
+    part = tuple(slice(i % 3, i % 3 + n) for i, n in enumerate(shape))
+    kit.ops.place(kit.array(x), part, dst)
+    want = np.zeros(dst.shape)
+    want[part] = kit.array(x)
+    np.testing.assert_array_equal(dst, want)
+    kit.ops.place(
+        kit.array(x), tuple(slice(0, n) for n in shape), y := kit.empty(shape)
+    )
+    kit.assert_close(y, x)
+
+
 @pytest.mark.parametrize("coeffs", [(1.0,), (1.0, 1.0), (1.0, -1.0), (0.5, 2.0, -3.0)])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_add(kit, rng, shape, coeffs):
@@ -216,6 +242,87 @@ def test_agrees_with_caffe(kit, golden, name):
         kit.ops.maximum(xs, y)
         for i, name_of in enumerate(("x", "x2", "x3")):
             dx = np.empty_like(y)
-            kit.ops.maximum_backward(xs, i, case["out_diff/y"], dx)
+            kit.ops.maximum_backward(xs, i, kit.array(case["out_diff/y"]), dx)
             assert caffe_close(dx, case[f"in_diff/{name_of}"])
     assert caffe_close(y, case["out/y"])
+
+
+@pytest.mark.parametrize("count", [8, 9, 16, 20])
+def test_many_sources(kit, rng, count):
+    """More than one pass of a GPU, onto an early, a late and no source."""
+    xs, shape = rng.standard_normal((count, 2, 3, 4, 5)), (2, 3, 4, 5)
+    coeffs = [1.0 + 0.1 * i for i in range(count)]
+    total = sum(c * x for c, x in zip(coeffs, xs, strict=True))
+    dy = rng.standard_normal(shape)
+    for place in (None, 0, count - 1, 8 % count):
+        for what in ("add", "multiply", "maximum"):
+            srcs = [kit.array(x) for x in xs]
+            dst = kit.empty(shape) if place is None else srcs[place]
+            if what == "add":
+                kit.ops.add(srcs, dst, coeffs, 0.1)
+                kit.assert_close(dst, np.where(total > 0, total, 0.1 * total), loose=8)
+            elif what == "multiply":
+                kit.ops.multiply(srcs, dst)
+                kit.assert_close(dst, np.prod(xs, axis=0), loose=8)
+            else:
+                kit.ops.maximum(srcs, dst)
+                kit.assert_close(dst, xs.max(axis=0))
+    srcs = [kit.array(x) for x in xs]
+    for i in (0, 1, 2, count - 1):
+        kit.ops.maximum_backward(srcs, i, kit.array(dy), dx := kit.empty(shape))
+        kit.assert_close(dx, dy * (xs.argmax(axis=0) == i))
+
+
+def test_later_ties_of_many_sources_go_to_the_earlier(kit):
+    srcs = [kit.array([[1.0, 0.0, 1.0]]) for _ in range(12)]
+    srcs[9][0, 1] = srcs[10][0, 1] = 3.0
+    srcs[0][0, 2] = srcs[1][0, 2] = 0.0
+    winners = []
+    for i in range(12):
+        dx = kit.empty((1, 3))
+        kit.ops.maximum_backward(srcs, i, kit.array(np.ones((1, 3))), dx)
+        winners += [(i, int(k)) for k in np.flatnonzero(dx)]
+    assert winners == [(1, 0), (2, 2), (9, 1)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "inner"),
+    [
+        ((5, 40, 7, 9), 1, (40,)),
+        ((3, 40, 7, 9), 0, (3, 40)),
+        ((3, 40, 7, 9), 2, (7, 9)),
+        ((3, 40, 7, 9), 1, (40, 7)),
+        ((3, 40, 7, 9), 3, (9,)),
+        ((3, 40, 7, 9), 2, (7,)),
+        ((3, 40, 7, 9), 1, (40, 7, 9)),
+        ((2, 3, 100, 90), 1, (3,)),
+        ((3000, 5), 1, (5,)),
+        ((2, 9000), 0, (2,)),
+        ((1, 9000), 0, ()),
+        ((3, 1, 4, 5), 1, (1,)),
+        ((3, 4, 2, 3, 2), 1, (4,)),
+        ((2, 3, 2, 3, 2, 2), 1, (3, 2)),
+    ],
+)
+def test_every_way_to_spread_a_parameter(kit, rng, shape, axis, inner):
+    """Both kernels, several pieces an output, arrays that are not dense."""
+    x, other = rng.standard_normal((2, *shape))
+    scale, shift = rng.standard_normal((2, *inner))
+    ones = (1,) * (len(shape) - axis - len(inner))
+    wide = [p.reshape(*inner, *ones) for p in (scale, shift)]
+    s, t = kit.param(scale), kit.param(shift)
+    wider = (*shape[:-1], shape[-1] + 1)
+    loose = kit.array(np.zeros(wider))[..., :-1]
+    loose[...] = x
+    for bottom in (kit.array(x), loose):
+        kit.ops.scale_shift(bottom, axis, s, t, y := kit.empty(shape))
+        kit.assert_close(y, x * wide[0] + wide[1], loose=4)
+        outer = tuple(i for i in range(len(shape)) if not 0 <= i - axis < len(inner))
+        dscale, dshift = kit.param(scale), kit.param(shift)
+        kit.ops.scale_shift_backward(
+            bottom, kit.array(other), axis, s, dx := kit.empty(shape), dscale, dshift,
+            accumulate=True,
+        )  # fmt: skip
+        kit.assert_close(dx, other * wide[0])
+        kit.assert_close(dscale, scale + (x * other).sum(outer), loose=16)
+        kit.assert_close(dshift, shift + other.sum(outer), loose=16)

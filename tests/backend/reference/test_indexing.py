@@ -50,3 +50,25 @@ def test_no_rows_at_all(kit):
     index = np.zeros(0, np.int64)
     kit.ops.gather_rows(kit.empty((0, 3)), index, kit.empty((0, 3)))
     kit.ops.scatter_add_rows(kit.empty((0, 3)), index, kit.empty((0, 3)))
+
+
+@pytest.mark.parametrize("width", [1, 300, 9000])
+def test_rows_of_any_width_and_places_beyond_a_block(kit, rng, width):
+    count = 700 if width < 9000 else 20
+    index = rng.integers(0, 5, count)
+    x, dy = rng.standard_normal((6, width)), rng.standard_normal((count, width))
+    y, dx = kit.empty((count, width)), kit.empty((6, width))
+    kit.ops.gather_rows(kit.array(x), index, y)
+    np.testing.assert_array_equal(y, x[index].astype(kit.dtype))
+    kit.ops.scatter_add_rows(kit.array(dy), index, dx)
+    want = np.zeros((6, width))
+    np.add.at(want, index, dy)
+    kit.assert_close(dx, want, loose=10)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 4, 5)])
+def test_rows_get_something_added(kit, rng, shape):
+    x, plus = rng.standard_normal(shape), rng.standard_normal(shape[1:])
+    y, index = kit.empty((4, *shape[1:])), np.array([5, 0, 0, 2])
+    kit.ops.gather_rows(kit.array(x), index, y, kit.param(plus))
+    kit.assert_close(y, x[index] + plus)

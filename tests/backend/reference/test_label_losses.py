@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.backend.conftest import summed, weight
 from tests.gradcheck import numeric_gradient
 
 
@@ -15,10 +16,11 @@ def test_log_loss(kit, rng):
     prob[2, 1] = 0
     label = np.array([3, 0.9, 1, -0.5, 2])
     picked = [prob[0, 3], prob[1, 0], 1e-20, prob[3, 0], prob[4, 2]]
-    total = kit.ops.log_loss(kit.array(prob), kit.param(label), 1e-20)
+    total, count = summed(kit.ops.log_loss, kit.array(prob), kit.param(label), 1e-20)
+    assert count == 5
     assert math.isclose(total, -sum(map(math.log, picked)), rel_tol=1e-5)
     dx = kit.empty((5, 4))
-    kit.ops.log_loss_backward(kit.array(prob), kit.param(label), 1e-20, 0.5, dx)
+    kit.ops.log_loss_backward(kit.array(prob), kit.param(label), 1e-20, weight(0.5), dx)
     want = np.zeros((5, 4))
     for i, (c, p) in enumerate(zip([3, 0, 1, 0, 2], picked, strict=True)):
         want[i, c] = -0.5 / p
@@ -36,9 +38,10 @@ def test_hinge_loss(kit, rng, squared):
             want += margin**2 if squared else margin
             slope[i, c] = sign * (2 * margin if squared else margin > 0)
     bottom, labels, dx = kit.array(x), kit.param(label), kit.empty((5, 4))
-    total = kit.ops.hinge_loss(bottom, labels, squared=squared)
+    total, count = summed(kit.ops.hinge_loss, bottom, labels, squared=squared)
+    assert count == 5
     assert math.isclose(total, want, rel_tol=1e-5)
-    kit.ops.hinge_loss_backward(bottom, labels, 0.25, dx, squared=squared)
+    kit.ops.hinge_loss_backward(bottom, labels, weight(0.25), dx, squared=squared)
     kit.assert_close(dx, 0.25 * slope)
     kit.assert_close(bottom, x)
 
@@ -69,16 +72,18 @@ def test_infogain_loss(kit, rng, shape, axis, ignore):
 
     prob, labels, weights = softmax(x, axis), kit.param(label), kit.param(gain)
     bottom, dx = kit.array(prob), kit.empty(shape)
-    total, counted = kit.ops.infogain_loss(bottom, labels, axis, ignore, weights, 1e-20)
+    given = bottom, labels, axis, ignore, weights
+    total, counted = summed(kit.ops.infogain_loss, *given, 1e-20)
     assert math.isclose(total, loss(x), rel_tol=1e-4, abs_tol=1e-4)
     assert counted == (label != ignore).sum()
-    kit.ops.infogain_loss_backward(bottom, labels, axis, ignore, weights, 0.5, dx)
+    kit.ops.infogain_loss_backward(*given, weight(0.5), dx)
     np.testing.assert_allclose(dx, 0.5 * numeric_gradient(loss, x), atol=2e-6)
 
 
 def test_infogain_loss_of_impossible_classes(kit):
     prob, gain = kit.array([[1.0, 0.0]]), kit.param([[0.0, 2.0], [1.0, 1.0]])
-    total, _ = kit.ops.infogain_loss(prob, kit.param([0]), 1, None, gain, 1e-20)
+    given = prob, kit.param([0]), 1, None, gain, 1e-20
+    total, _ = summed(kit.ops.infogain_loss, *given)
     assert math.isclose(total, -2 * math.log(1e-20), rel_tol=1e-5)
 
 
@@ -94,10 +99,10 @@ def test_sigmoid_loss(kit, rng, shape, ignore):
         return float(each[counts].sum())
 
     bottom, targets, dx = kit.array(x), kit.array(target), kit.empty(shape)
-    total, counted = kit.ops.sigmoid_loss(bottom, targets, ignore)
+    total, counted = summed(kit.ops.sigmoid_loss, bottom, targets, ignore)
     assert math.isclose(total, loss(x), rel_tol=1e-4)
     assert counted == counts.sum()
-    kit.ops.sigmoid_loss_backward(bottom, targets, ignore, 0.5, dx)
+    kit.ops.sigmoid_loss_backward(bottom, targets, ignore, weight(0.5), dx)
     np.testing.assert_allclose(dx, 0.5 * numeric_gradient(loss, x), atol=2e-6)
     assert (np.asarray(dx)[~counts] == 0).all()
 
@@ -105,7 +110,7 @@ def test_sigmoid_loss(kit, rng, shape, ignore):
 @pytest.mark.filterwarnings("error")
 def test_sigmoid_loss_does_not_overflow(kit):
     x, target = kit.array([[2000.0, -2000.0]]), kit.array([[0.0, 1.0]])
-    assert kit.ops.sigmoid_loss(x, target, None) == (4000, 2)
+    assert summed(kit.ops.sigmoid_loss, x, target, None) == (4000, 2)
     dx = kit.empty((1, 2))
-    kit.ops.sigmoid_loss_backward(x, target, None, 1.0, dx)
+    kit.ops.sigmoid_loss_backward(x, target, None, weight(1), dx)
     assert dx.tolist() == [[1, -1]]

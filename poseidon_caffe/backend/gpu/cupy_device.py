@@ -1,0 +1,301 @@
+"""CupyDevice: a CUDA GPU through CuPy.
+
+Nothing in this file runs without a GPU, so nothing else is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poseidon_caffe.backend.gpu.device import (
+    BFLOAT16,
+    Argument,
+    CopyCounter,
+    Operand,
+    pointer,
+)
+from poseidon_caffe.backend.memory import NoRoomError
+from poseidon_caffe.errors import BackendError
+from poseidon_caffe.types import Array
+
+__all__ = ["CupyDevice"]
+
+_KERNELS = Path(__file__).parent / "kernels"
+
+# cudaDataType and cublasComputeType_t, from library_types.h and cublas_api.h.
+_CUDA_R = {"f4": 0, "f8": 1, "f2": 2}
+_CUDA_R_16BF = 14
+_COMPUTE_32F, _COMPUTE_64F = 68, 70
+_GEMM_DEFAULT = -1
+
+
+class CupyStream:
+    """A CUDA stream."""
+
+    def __init__(self, device: CupyDevice, raw: Any) -> None:
+        self._device, self.raw = device, raw
+
+    def record(self) -> CupyEvent:
+        """The point after everything given so far."""
+        return CupyEvent(self.raw.record(), self._device)
+
+    def wait_for(self, event: Any) -> None:
+        """Let what follows begin after ``event``."""
+        self.raw.wait_event(event.raw)
+
+    def upload(self, source: Array, target: Array) -> None:
+        """Copy from a pinned NumPy array; returns at once."""
+        self._device.copies.to_device += 1
+        self._device.copies.to_device_bytes += source.nbytes
+        runtime = self._device.cupy.cuda.runtime
+        runtime.memcpyAsync(
+            pointer(target), source.ctypes.data, source.nbytes,
+            runtime.memcpyHostToDevice, self.raw.ptr,
+        )  # fmt: skip
+
+    def download(self, source: Array, target: Array) -> None:
+        """Copy to a pinned NumPy array; returns at once."""
+        self._device.copies.to_host += 1
+        self._device.copies.to_host_bytes += target.nbytes
+        runtime = self._device.cupy.cuda.runtime
+        runtime.memcpyAsync(
+            target.ctypes.data, pointer(source), target.nbytes,
+            runtime.memcpyDeviceToHost, self.raw.ptr,
+        )  # fmt: skip
+
+    def copy(self, source: Array, target: Array) -> None:
+        """Copy within the device."""
+        runtime = self._device.cupy.cuda.runtime
+        runtime.memcpyAsync(
+            pointer(target), pointer(source), source.nbytes,
+            runtime.memcpyDeviceToDevice, self.raw.ptr,
+        )  # fmt: skip
+
+
+class CupyEvent:
+    """A CUDA event, recorded; any thread may wait for it."""
+
+    def __init__(self, raw: Any, device: CupyDevice) -> None:
+        self.raw, self._device = raw, device
+
+    def wait(self) -> None:
+        """Return once everything before it has been done."""
+        with self._device.on_this_thread():
+            self.raw.synchronize()
+
+
+class CupyGraph:
+    """A CUDA graph."""
+
+    def __init__(self, device: CupyDevice, raw: Any, pool: Any) -> None:
+        self._device, self._raw = device, raw
+        self._pool = pool  # memory that the graph's work uses
+
+    def launch(self) -> None:
+        """Do all of it again."""
+        self._raw.launch(self._device.compute.raw)
+
+
+class CupyDevice:
+    """`Device` of CUDA.
+
+    Args:
+        index: number of the GPU.
+        tf32: let float32 products use tensor cores (10 bits of mantissa).
+
+    Raises:
+        BackendError: no such GPU, no driver, no CuPy (see `inventory`).
+    """
+
+    def __init__(self, index: int = 0, *, tf32: bool = False) -> None:
+        import cupy
+        from cupy_backends.cuda.libs import cublas
+
+        self.cupy: Any = cupy
+        self._cublas: Any = cublas
+        self.index = index
+        with cupy.cuda.Device(index):
+            properties = cupy.cuda.runtime.getDeviceProperties(index)
+            self.name: str = properties["name"].decode()
+            self.compute_capability = (properties["major"], properties["minor"])
+            raw = cupy.cuda.Stream(non_blocking=True)
+            self.compute = CupyStream(self, raw)
+            self._handle = cupy.cuda.Device(index).cublas_handle
+        self.copies = CopyCounter()
+        self.launches = 0
+        self._modules: dict[tuple[str, str], Any] = {}
+        self._functions: dict[tuple[str, str, str], Any] = {}
+        # 3 is CUBLAS_TF32_TENSOR_OP_MATH, 0 CUBLAS_DEFAULT_MATH.
+        cublas.setMathMode(self._handle, 3 if tf32 else 0)
+        cublas.setStream(self._handle, self.compute.raw.ptr)
+
+    @property
+    def stream_ptr(self) -> int:
+        """Address of the compute stream."""
+        return int(self.compute.raw.ptr)
+
+    def measure(self, work: Callable[[], None]) -> float:
+        """Milliseconds that the compute stream takes for ``work``."""
+        events = self.cupy.cuda.Event(), self.cupy.cuda.Event()
+        events[0].record(self.compute.raw)
+        work()
+        events[1].record(self.compute.raw)
+        events[1].synchronize()
+        return float(self.cupy.cuda.get_elapsed_time(*events))
+
+    def on_this_thread(self) -> Any:
+        """A context in which this GPU is the thread's own."""
+        return self.cupy.cuda.Device(self.index)
+
+    def zeros(self, count: int, dtype: np.dtype | type) -> Any:
+        """A 1-D array of zeros, aligned to 256 bytes (CuPy's pools align to 512)."""
+        cupy = self.cupy
+        try:
+            with self.on_this_thread(), self.compute.raw:
+                return cupy.zeros(count, dtype)
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            wanted = count * np.dtype(dtype).itemsize
+            raise NoRoomError(wanted, *self.memory_bytes()) from error
+
+    def clear(self, array: Any) -> None:
+        """Set every byte to zero, in turn."""
+        self.cupy.cuda.runtime.memsetAsync(
+            array.data.ptr, 0, array.nbytes, self.compute.raw.ptr
+        )
+
+    def pinned(self, count: int, dtype: np.dtype | type) -> Array:
+        """A NumPy array of zeros in page-locked memory."""
+        dtype = np.dtype(dtype)
+        with self.on_this_thread():
+            memory = self.cupy.cuda.alloc_pinned_memory(max(count, 1) * dtype.itemsize)
+        array = np.frombuffer(memory, dtype, count)
+        array[...] = 0
+        return array
+
+    def upload(self, source: Array, target: Any) -> None:
+        """Copy any NumPy array to the device, in turn; ``source`` is free at once."""
+        source = np.ascontiguousarray(source)
+        self.compute.upload(source, target)
+        # Pageable memory: the driver may still read it when the call returns.
+        self.compute.raw.synchronize()
+
+    def download(self, source: Any, target: Array) -> None:
+        """Copy to any NumPy array once the work before is done."""
+        self.compute.download(source, target)
+        self.compute.raw.synchronize()
+
+    def launch(
+        self,
+        source: str,
+        kernel: str,
+        storage: str,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        arguments: Sequence[Argument],
+    ) -> None:
+        """Run a kernel of ``kernels/<source>.cu``."""
+        function = self._functions.get((source, storage, kernel))
+        if function is None:
+            function = self._module(source, storage).get_function(kernel)
+            self._functions[source, storage, kernel] = function
+        self.launches += 1
+        function(grid, block, tuple(map(_value, arguments)), stream=self.compute.raw)
+
+    def _module(self, source: str, storage: str) -> Any:
+        module = self._modules.get((source, storage))
+        if module is None:
+            text = (_KERNELS / f"{source}.cu").read_text(encoding="utf-8")
+            common = (_KERNELS / "common.cuh").read_text(encoding="utf-8")
+            # One text: CuPy's cache on disk is keyed by it.
+            text = text.replace('#include "common.cuh"', common)
+            module = self.cupy.RawModule(
+                code=text,
+                backend="nvrtc",
+                options=("--std=c++17", f"-DSTORAGE={storage}"),
+            )
+            self._modules[source, storage] = module
+        return module
+
+    def gemm(  # noqa: PLR0917 - BLAS's own order
+        self,
+        m: int,
+        n: int,
+        k: int,
+        alpha: float,
+        a: Operand,
+        b: Operand,
+        beta: float,
+        c: Operand,
+        batch: int = 1,
+    ) -> None:
+        """c = alpha a b + beta c, by cuBLAS."""
+        if not m or not n or not batch:
+            return
+        double = c.array.dtype.itemsize == 8
+        scalar = np.float64 if double else np.float32
+        factors = np.array([alpha, beta], scalar)
+        at = factors.ctypes.data
+        # Row-major c = a b is column-major c' = b' a'.
+        self._cublas.gemmStridedBatchedEx(
+            self._handle, int(b.transposed), int(a.transposed), n, m, k, at,
+            pointer(b.array), _cuda_type(b.array), b.stride, b.step,
+            pointer(a.array), _cuda_type(a.array), a.stride, a.step,
+            at + factors.itemsize,
+            pointer(c.array), _cuda_type(c.array), c.stride, c.step,
+            batch, _COMPUTE_64F if double else _COMPUTE_32F, _GEMM_DEFAULT,
+        )  # fmt: skip
+
+    def stream(self) -> CupyStream:
+        """A further stream."""
+        with self.on_this_thread():
+            return CupyStream(self, self.cupy.cuda.Stream(non_blocking=True))
+
+    def synchronise(self) -> None:
+        """Return once all work given so far is done."""
+        with self.on_this_thread():
+            self.compute.raw.synchronize()
+
+    def capture(self, work: Callable[[], None]) -> CupyGraph:
+        """Record what ``work`` gives to the compute stream, without doing it.
+
+        Memory allocated meanwhile comes from a pool that only the graph uses.
+        """
+        pool = self.cupy.cuda.MemoryPool()
+        stream = self.compute.raw
+        with self.on_this_thread(), self.cupy.cuda.using_allocator(pool.malloc), stream:
+            stream.begin_capture()
+            try:
+                work()
+            finally:
+                raw = stream.end_capture()
+        return CupyGraph(self, raw, pool)
+
+    def memory_bytes(self) -> tuple[int, int]:
+        """(free, total) of the device; what CuPy's pool holds unused is free."""
+        cupy = self.cupy
+        with self.on_this_thread():
+            free, total = cupy.cuda.runtime.memGetInfo()
+            return free + cupy.get_default_memory_pool().free_bytes(), total
+
+
+def _cuda_type(array: Any) -> int:
+    return _CUDA_R_16BF if array.dtype == BFLOAT16 else _CUDA_R[array.dtype.str[1:]]
+
+
+def _value(argument: Any) -> Any:
+    """An argument as CuPy's RawKernel takes it: 8 bytes each."""
+    if argument is None:
+        return np.uint64(0)
+    if hasattr(argument, "data") and not isinstance(argument, np.generic):
+        return np.uint64(argument.data.ptr)
+    if isinstance(argument, float | np.floating):
+        return np.float64(argument)
+    if isinstance(argument, int | np.integer | np.bool_):
+        return np.int64(argument)
+    raise BackendError(
+        f"a kernel takes device arrays and numbers, not a {type(argument).__name__}"
+    )

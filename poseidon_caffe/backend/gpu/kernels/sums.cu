@@ -1,0 +1,150 @@
+// Sums of activations over some axes, in a fixed order.  Blocks add up pieces in
+// double; where an output has several, `finish` adds those.
+#include "common.cuh"
+
+// What is added up: x, and x * times; `gated` counts only where times <= 0.
+struct Terms {
+  const T *x, *times;
+  bool gated;
+
+  __device__ __forceinline__ A plain(long long i) const { return A(x[i]); }
+  __device__ __forceinline__ A product(long long i) const {
+    const A other = A(times[i]);
+    return gated && other > A(0) ? A(0) : A(x[i]) * other;
+  }
+};
+
+// This many are added in A before they are added up in double.
+#define RUN 16
+
+// Memory is (outer, kept, inner), summed over outer and inner.  Block (row, piece)
+// adds a piece of one output; sums are (pieces, kept), each given or null.
+KERNEL(sum_rows)(const T* x, const T* times, double* sums, double* products,
+                 long long outer, long long kept, long long inner, long long piece,
+                 long long gated) {
+  const Terms terms = {x, times, gated != 0};
+  const long long row = blockIdx.x % kept, part = blockIdx.x / kept;
+  const long long first = part * piece, count = outer * inner;
+  const long long last = first + piece < count ? first + piece : count;
+  const bool whole = outer == 1;
+  double sum = 0, product = 0;
+  for (long long start = first + threadIdx.x; start < last;
+       start += RUN * blockDim.x) {
+    A run = 0, product_run = 0;
+    for (int k = 0; k < RUN; ++k) {
+      const long long place = start + static_cast<long long>(k) * blockDim.x;
+      if (place >= last) break;
+      const long long outside = whole ? 0 : place / inner;
+      const long long i = (outside * kept + row) * inner + (place - outside * inner);
+      if (sums) run += terms.plain(i);
+      if (products) product_run += terms.product(i);
+    }
+    sum += static_cast<double>(run);
+    product += static_cast<double>(product_run);
+  }
+  if (sums) {
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) sums[part * kept + row] = sum;
+  }
+  if (products) {
+    product = block_sum(product);
+    if (threadIdx.x == 0) products[part * kept + row] = product;
+  }
+}
+
+// Adds the numbers of the block's warps lane by lane and writes the columns' sums.
+DEVICE void write_columns(double sum, double* out, bool inside) {
+  __shared__ double part[1024];
+  __syncthreads();
+  part[threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.x >= 32 || !inside) return;
+  for (unsigned int i = threadIdx.x + 32; i < blockDim.x; i += 32) sum += part[i];
+  *out = sum;
+}
+
+// Memory is (outer, rows, columns), summed over rows.  A block adds a piece of the rows
+// of 32 columns; sums are (pieces, outer, columns), each given or null.
+KERNEL(sum_columns)(const T* x, const T* times, double* sums, double* products,
+                    long long outer, long long rows, long long columns,
+                    long long piece, long long gated) {
+  const Terms terms = {x, times, gated != 0};
+  const long long groups = (columns + 31) / 32;
+  const long long group = blockIdx.x % groups, rest = blockIdx.x / groups;
+  const long long outside = rest % outer, part = rest / outer;
+  const long long column = group * 32 + threadIdx.x % 32;
+  const long long warps = blockDim.x / 32;
+  const long long last = (part + 1) * piece < rows ? (part + 1) * piece : rows;
+  const bool inside = column < columns;
+  double sum = 0, product = 0;
+  for (long long start = part * piece + threadIdx.x / 32; inside && start < last;
+       start += RUN * warps) {
+    A run = 0, product_run = 0;
+    for (int k = 0; k < RUN; ++k) {
+      const long long row = start + k * warps;
+      if (row >= last) break;
+      const long long i = (outside * rows + row) * columns + column;
+      if (sums) run += terms.plain(i);
+      if (products) product_run += terms.product(i);
+    }
+    sum += static_cast<double>(run);
+    product += static_cast<double>(product_run);
+  }
+  const long long place = (part * outer + outside) * columns + column;
+  if (sums) write_columns(sum, sums + place, inside);
+  if (products) write_columns(product, products + place, inside);
+}
+
+// out (+)= the sum of `pieces` partial sums; one block an output.
+KERNEL(finish)(const double* partial, P* out, long long outputs, long long pieces,
+               long long accumulate) {
+  double sum = 0;
+  for (long long i = threadIdx.x; i < pieces; i += blockDim.x) {
+    sum += partial[i * outputs + blockIdx.x];
+  }
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) {
+    out[blockIdx.x] = static_cast<P>(sum + (accumulate ? double(out[blockIdx.x]) : 0.0));
+  }
+}
+
+// The same with one piece: one thread an output.
+KERNEL(finish_single)(const double* partial, P* out, long long outputs,
+                      long long accumulate) {
+  FOR_EACH(i, outputs) {
+    out[i] = static_cast<P>(partial[i] + (accumulate ? double(out[i]) : 0.0));
+  }
+}
+
+// partial[block] = sums of |x|, or of x^2
+KERNEL(norm_pieces)(const T* x, double* partial, long long squares, long long n) {
+  double sum = 0;
+  FOR_EACH(i, n) {
+    const double value = static_cast<double>(A(x[i]));
+    sum += squares ? value * value : fabs(value);
+  }
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// found[block] = index of the first NaN or infinity that the block sees, else n
+KERNEL(find_bad)(const T* x, long long* found, long long n) {
+  long long first = n;
+  FOR_EACH(i, n) {
+    const A value = A(x[i]);
+    if ((isnan(value) || isinf(value)) && i < first) first = i;
+  }
+  first = block_min(first);
+  if (threadIdx.x == 0) found[blockIdx.x] = first;
+}
+
+// y[i, j] = sum over k of x[i, k, j]: memory (outer, copies, inner)
+KERNEL(sum_copies)(const T* x, T* y, long long copies, long long inner, long long n) {
+  FOR_EACH(i, n) {
+    const long long outer = i / inner;
+    const T* from = x + outer * copies * inner + (i - outer * inner);
+    A sum = A(from[0]);
+    for (long long k = 1; k < copies; ++k) sum += A(from[k * inner]);
+    y[i] = T(sum);
+  }
+}

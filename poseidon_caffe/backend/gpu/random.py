@@ -1,0 +1,118 @@
+"""Random numbers drawn on the GPU: Philox, by counter, in C order of the shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from poseidon_caffe.backend.gpu.base import GpuFamily
+from poseidon_caffe.backend.gpu.launcher import Launcher
+from poseidon_caffe.backend.gpu.memory import DeviceMemory
+from poseidon_caffe.types import Array, JsonObject
+
+__all__ = ["GpuRandom", "PhiloxGenerator"]
+
+_KIND = "Philox4x32-10"
+_STORAGE = np.dtype(np.float32)
+_WORD = 1 << 63
+
+
+class PhiloxGenerator:
+    """Random words by Philox4x32-10, all of whose state lies on the device.
+
+    Word ``j`` of block ``i`` of draw ``d`` follows from the key and (d, i, j) alone.
+    A kernel reads the state and `step`, given to the stream after it, counts the draw:
+    so a recorded graph draws new numbers whenever it is run.
+
+    Args:
+        memory: of the device.
+        kernels: of ``random.cu``.
+        seed_words: non-negative numbers; the same ones give the same generator.
+
+    Attributes:
+        words: int64 (2,) on the device: the key, and the draws so far.
+    """
+
+    def __init__(
+        self, memory: DeviceMemory, kernels: Launcher, seed_words: Sequence[int]
+    ) -> None:
+        self._memory, self._kernels = memory, kernels
+        self.words = memory.zeros(2, np.int64)
+        self._set(_key(seed_words), 0)
+
+    def step(self) -> None:
+        """Count one draw, once the kernel has read `words`."""
+        self._kernels.blocks("next_draw", _STORAGE, 1, self.words, threads=32)
+
+    def state(self) -> JsonObject:
+        """Key and draws so far; waits for the device."""
+        words = np.empty(2, np.int64)
+        self._memory.download(self.words, words)
+        return {"bit_generator": _KIND, "key": int(words[0]), "draws": int(words[1])}
+
+    def restore(self, state: JsonObject) -> None:
+        """Draw on from what `state` gave.
+
+        The state of another kind of generator (of a run on the CPU) gives numbers of
+        its own, the same in every such resume.
+        """
+        if state["bit_generator"] == _KIND:
+            self._set(state["key"], state["draws"])
+        else:
+            self._set(_key(state["state"]["state"]), 0)
+
+    def _set(self, key: int, draws: int) -> None:
+        self._memory.upload(np.array([key, draws], np.int64), self.words)
+
+
+def _key(words: Sequence[int]) -> int:
+    """63 bits out of any numbers."""
+    mixed = np.random.SeedSequence(list(words)).generate_state(1, np.uint64)
+    return int(mixed[0]) % _WORD
+
+
+class GpuRandom(GpuFamily):
+    """`RandomOps` on a GPU, by `PhiloxGenerator`.
+
+    Element i in C order gets word i % 4 of block i / 4, whatever the layout.  Normal
+    numbers come in pairs (0, 1) and (2, 3) of a block, by Box and Muller.
+    """
+
+    def generator(self, seed_words: Sequence[int]) -> PhiloxGenerator:
+        """A generator of its own for these non-negative numbers."""
+        return PhiloxGenerator(self.memory, self.kernels("random"), seed_words)
+
+    def bernoulli(self, rng: PhiloxGenerator, probability: float, out: Array) -> None:
+        """Fill uint8 ``out`` with ones of the given probability."""
+        self._draw("bernoulli", _STORAGE, rng, out, float(probability))
+
+    def uniform(
+        self, rng: PhiloxGenerator, low: float, high: float, out: Array
+    ) -> None:
+        """Fill ``out`` evenly from [low, high), in float32 steps."""
+        self._draw("uniform_fill", out.dtype, rng, out, float(low), float(high - low))
+
+    def normal(self, rng: PhiloxGenerator, mean: float, std: float, out: Array) -> None:
+        """Fill ``out`` with normal numbers, float32 ones for any dtype."""
+        self._draw("normal_fill", out.dtype, rng, out, float(mean), float(std))
+
+    def _draw(
+        self,
+        kernel: str,
+        dtype: np.dtype,
+        rng: PhiloxGenerator,
+        out: Array,
+        *numbers: float,
+    ) -> None:
+        """Run a kernel in C order, then copy if ``out`` lies otherwise."""
+        plain = out
+        if not out.flags.c_contiguous:
+            plain = self.scratch.take("draw", out.shape, out.dtype)
+        blocks = -(-out.size // 4)
+        self.kernels("random").each(
+            kernel, dtype, blocks, rng.words, plain, *numbers, out.size
+        )
+        rng.step()
+        if plain is not out:
+            self.copy(plain, out)

@@ -1,0 +1,118 @@
+"""Forward and backward of a net recorded once, then started by one call a step.
+
+A GPU does a small layer in less time than Python needs to ask for it.  So the training
+step is recorded as a CUDA graph where it is the same each time: layers without bottoms
+(data) run as always, the others are replayed as long as shapes and memory stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from poseidon_caffe.backend.protocols import Replay
+from poseidon_caffe.net.hooks import NullObserver
+from poseidon_caffe.types import Shape
+
+if TYPE_CHECKING:
+    from poseidon_caffe.net.net import Net
+
+__all__ = ["StepReplay", "obstacle"]
+
+_MOST_RECORDS = 8
+"""Steps of more kinds than that (of batches that differ in shape) are not recorded."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What one recorded step may be used for.
+
+    Attributes:
+        shapes: of the blobs that data layers fill.
+        zeros: which parameters' gradients are to be overwritten, not added to.
+        last_pass: whether it is the last of ``iter_size`` passes.
+    """
+
+    shapes: tuple[Shape, ...]
+    zeros: tuple[bool, ...]
+    last_pass: bool
+
+
+@dataclass
+class _Record:
+    """A step that has run, and once it was seen twice its recording.
+
+    Attributes:
+        allocations: arrays made when it was recorded; more mean that it is stale.
+        zeros_after: the flags of `_Kind.zeros` after the step.
+    """
+
+    replay: Replay | None = None
+    allocations: int = 0
+    zeros_after: tuple[bool, ...] = ()
+
+
+def obstacle(net: Net) -> str | None:
+    """Why the net's steps cannot be recorded; None if they can."""
+    if not net.ops.captures:
+        return "the backend records nothing"
+    for layer, bottoms in zip(net.layers, net.bottom_blobs, strict=True):
+        if layer.runs_user_code or (layer.works_on_host and bottoms):
+            return f"layer {layer.name} ({layer.type}) works on the host"
+    return None
+
+
+class StepReplay:
+    """Does a net's steps, recorded where that is possible.
+
+    Args:
+        net: that has no `obstacle`.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self._sources = [i for i, bottom in enumerate(net.bottom_blobs) if not bottom]
+        self._rest = [i for i, bottom in enumerate(net.bottom_blobs) if bottom]
+        self._records: dict[_Kind, _Record] = {}
+
+    def can_run(self) -> bool:
+        """Whether nobody needs to be told of single layers now."""
+        net = self._net
+        hooks = (
+            net.before_forward_hooks, net.after_forward_hooks,
+            net.before_backward_hooks, net.after_backward_hooks,
+        )  # fmt: skip
+        watched = not isinstance(net.observer, NullObserver) or net.pool is not None
+        return not (net.debug_info or watched or any(hooks))
+
+    def run(self, work: Callable[[list[int]], None], *, last_pass: bool) -> None:
+        """Do one step.
+
+        Args:
+            work: forward of the layers with these indices, and the whole backward.
+            last_pass: of ``iter_size``.
+        """
+        net = self._net
+        net.run_forward(self._sources)
+        kind = _Kind(self._shapes(), self._zeros(), last_pass)
+        record = self._records.get(kind)
+        if record is None:
+            if len(self._records) < _MOST_RECORDS:
+                self._records[kind] = _Record()
+            work(self._rest)
+            return
+        if record.replay is None or record.allocations != net.ops.allocations():
+            record.replay = net.ops.capture(lambda: work(self._rest))
+            record.allocations = net.ops.allocations()
+            record.zeros_after = self._zeros()
+        record.replay.run()
+        for blob, zero in zip(net.learnable, record.zeros_after, strict=True):
+            blob.diff_is_zero = zero
+
+    def _shapes(self) -> tuple[Shape, ...]:
+        net = self._net
+        return tuple(blob.shape for i in self._sources for blob in net.top_blobs[i])
+
+    def _zeros(self) -> tuple[bool, ...]:
+        return tuple(blob.diff_is_zero for blob in self._net.learnable)
