@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -e -u -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install train test test-slow lint bench bench-layers docs clean FORCE
+.PHONY: help install train test test-slow test-gpu lint bench bench-layers bench-gpu \
+	docs clean FORCE
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,6 +19,10 @@ DESCRIPTORS := poseidon_caffe/schema/caffe.desc
 TORCH := torch==2.13.0 matplotlib
 BENCH := build/bench/site-packages
 DIGITS := build/lenet_digits
+# An interpreter with CuPy; without one .venv-gpu is made.
+GPU_PYTHON ?=
+GPU_VENV := .venv-gpu
+GPU_PATH := $(CURDIR)/build/gpu-wheels:$(CURDIR)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Extra arguments: make test PYTEST_ARGS="-k solver -x"
@@ -30,9 +35,12 @@ help:
 	@echo "make train       install, then train LeNet on handwritten digits"
 	@echo "make test        install, then all quick tests    (PYTEST_ARGS=...)"
 	@echo "make test-slow   the long trials                  (PYTEST_ARGS=...)"
+	@echo "make test-gpu    everything that runs on a GPU, on a real one"
 	@echo "make lint        style, types and import directions"
 	@echo "make bench       speed beside PyTorch             (BENCH_ARGS=...)"
 	@echo "make bench-layers  every layer type beside PyTorch  (BENCH_ARGS=...)"
+	@echo "make bench-gpu   a GPU's speed beside PyTorch       (BENCH_ARGS=...)"
+	@echo "                 (GPU_PYTHON=python3: one that has CuPy, not .venv-gpu)"
 	@echo "make docs        write docs/layers/ anew from the docstrings"
 	@echo "make clean       remove .venv and all that was built"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter (3.11 or newer)"
@@ -67,6 +75,19 @@ bench: install $(BENCH)/.installed
 bench-layers: install $(BENCH)/.installed
 	PYTHONPATH="$(BENCH)" $(BIN)/python benchmarks/layers/run.py $(BENCH_ARGS)
 
+# An emulated GPU is not what is asked for here.
+test-gpu:
+	python=$$(scripts/gpu_env.sh "$(PYTHON)" $(GPU_VENV) $(DESCRIPTORS) $(GPU_PYTHON)); \
+	env -u POSEIDON_GPU POSEIDON_TEST_GPU=cuda PYTHONPATH="$(GPU_PATH)" \
+	  "$$python" -m pytest -m "gpu or on_gpu" $(PYTEST_ARGS)
+
+bench-gpu:
+	python=$$(scripts/gpu_env.sh "$(PYTHON)" $(GPU_VENV) $(DESCRIPTORS) $(GPU_PYTHON)); \
+	"$$python" -c 'import torch' 2>/dev/null || [[ -n "$(GPU_PYTHON)" ]] || \
+	  "$$python" -m pip install --quiet torch; \
+	env -u POSEIDON_GPU PYTHONPATH="$(GPU_PATH)" \
+	  "$$python" benchmarks/gpu/run.py $(BENCH_ARGS)
+
 $(BENCH)/.installed:
 	$(BIN)/python -m pip install --quiet --target "$(BENCH)" "$(TORCH)"
 	@touch "$@"
@@ -75,7 +96,7 @@ docs: install
 	PYTHONPATH=. $(BIN)/python scripts/layer_docs.py
 
 clean:
-	rm -rf "$(VENV)" build dist .eggs *.egg-info "$(DESCRIPTORS)"
+	rm -rf "$(VENV)" "$(GPU_VENV)" build dist .eggs *.egg-info "$(DESCRIPTORS)"
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find poseidon_caffe tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
 

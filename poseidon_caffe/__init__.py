@@ -5,4 +5,4 @@
 loads nothing else.
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

@@ -39,8 +39,9 @@ KINDS = {
         *("Sigmoid", "Swish", "TanH", "Threshold"),
     ),
     "Shape and arithmetic": (
-        *("ArgMax", "BatchReindex", "Concat", "Eltwise", "Filter", "Flatten", "Python"),
-        *("Reduction", "Reshape", "Silence", "Slice", "Softmax", "Split", "Tile"),
+        *("ArgMax", "BatchReindex", "Cast", "Concat", "Eltwise", "Filter", "Flatten"),
+        *("Python", "Reduction", "Reshape", "Silence", "Slice", "Softmax", "Split"),
+        "Tile",
     ),
     "Loss and score": (
         *("Accuracy", "ContrastiveLoss", "EuclideanLoss", "HingeLoss", "InfogainLoss"),

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.devices import ON_CUDA
+
 ROOT = Path(__file__).resolve().parent.parent
+OTHERS = {"cpu", "numpy", "reference"}
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +40,36 @@ def _missing(marker: str) -> str:
     return "" if Path("/dev/nvidiactl").exists() else "no NVIDIA device"
 
 
+def _mark_gpu(item: pytest.Item) -> None:
+    """Mark what runs on the tests' GPU backend, for ``make test-gpu`` to choose.
+
+    That is what has "gpu" among its parameters, or uses `tests.devices.gpu_ops`
+    and no other backend's name.
+    """
+    folder = ROOT / "tests" / "backend" / "gpu"
+    if folder / "emulator" in item.path.parents:
+        if ON_CUDA:
+            item.add_marker(pytest.mark.skip(reason="of the emulator; CUDA is tested"))
+        return
+    callspec = getattr(item, "callspec", None)
+    values = list(callspec.params.values()) if callspec else []
+    # A kit's parameter is a tuple that begins with the backend.
+    names = {v[0] if isinstance(v, tuple) and v else v for v in values if _named(v)}
+    own = hasattr(getattr(item, "module", None), "gpu_ops") and not names & OTHERS
+    if "gpu" in names or own or folder in item.path.parents:
+        item.add_marker(pytest.mark.on_gpu)
+
+
+def _named(value: object) -> bool:
+    first = value[0] if isinstance(value, tuple) and value else value
+    return isinstance(first, str)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, what this machine has no means for."""
     reasons = {marker: _missing(marker) for marker in ("mpi", "netns", "gpu")}
     for item in items:
+        _mark_gpu(item)
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))

@@ -142,8 +142,10 @@ def test_shell_scripts_run_and_parse(script):
 
 
 @pytest.mark.parametrize(
-    "target", ["install", "train", "test", "test-slow", "lint", "bench", "clean"]
-)
+    "target",
+    ["install", "train", "test", "test-slow", "test-gpu", "lint", "bench", "bench-gpu",
+     "clean"],
+)  # fmt: skip
 def test_makefile_has_the_target(target):
     # A dry run, of clean too, touches nothing.
     subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
@@ -160,6 +162,30 @@ def test_an_old_python_is_refused_in_words(tmp_path):
     assert done.returncode == 1
     assert "needs Python 3.11" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("smi", "message"),
+    [
+        ("exit 9", "the driver is for CUDA 'unknown'; 12 or newer"),
+        ("echo 'Driver Version: 470.1  CUDA Version: 11.4 |'", "CUDA '11'; 12 or"),
+        ("echo 'Driver Version: 580.1  CUDA Version: 13.0 |'", "has no CuPy"),
+    ],
+)
+def test_gpu_environment_says_what_is_missing(tmp_path, smi, message):
+    for name, text in (("nvidia-smi", smi), ("python3", "exit 1")):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    words = ["python3", tmp_path / "venv", tmp_path / "x.desc", tmp_path / "python3"]
+    done = subprocess.run(
+        [ROOT / "scripts" / "gpu_env.sh", *words],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not done.stdout
 
 
 @pytest.mark.slow

@@ -219,7 +219,9 @@ class Blob:
         """
         if self._changes is other._changes and self.data_storage is other.data_storage:
             return
-        self.data_storage = other.data_storage
+        if self.data_storage is not other.data_storage:
+            self.data_storage = other.data_storage
+            self.memory.allocations += 1
         self._data_view = None
         count = max(self.version, other.version) + 1
         self._changes = other._changes
@@ -227,7 +229,9 @@ class Blob:
 
     def share_diff(self, other: Blob) -> None:
         """Use ``other``'s diff memory."""
-        self.diff_storage = other.diff_storage
+        if self.diff_storage is not other.diff_storage:
+            self.diff_storage = other.diff_storage
+            self.memory.allocations += 1
         self._diff_view = None
 
     # -- caches --------------------------------------------------------------

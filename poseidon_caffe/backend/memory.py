@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from poseidon_caffe.backend.half import host_dtype, is_half, narrow, widen
 from poseidon_caffe.backend.protocols import Memory
 from poseidon_caffe.types import Array, Shape
 
@@ -72,6 +73,7 @@ class HostMemory:
 
     is_host: bool = True
     epoch: int = 0
+    allocations: int = 0
 
     def __init__(self) -> None:
         self.written: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -159,6 +161,7 @@ class Buffer:
         """Use ``raw`` from now on, which somebody else holds; contents are its own."""
         self.raw = raw
         self.generation += 1
+        self.memory.allocations += 1
 
     def view(self, shape: Shape, *, channels_last: bool) -> Array:
         """The first elements as ``shape``; grows the buffer when needed."""
@@ -184,7 +187,8 @@ class DeviceBuffer(Buffer):
 
     Caffe's SyncedMemory: the newer of the two is told from who asked last.  The
     host's copy stays where it is while the buffer does not grow, so views of it
-    show new numbers once they are asked for again.
+    show new numbers once they are asked for again.  Floats of 16 bits have a copy in
+    float32, which they are rounded from when the host has written it.
     """
 
     __slots__ = ("_epoch", "_fresh", "_host", "_written")
@@ -219,23 +223,33 @@ class DeviceBuffer(Buffer):
         """Bring what the host wrote to the device, which may be read from now on."""
         if self._written and self._host is not None:
             count, self._written = self._written, 0
-            self.memory.upload(self._host[:count], self.raw[:count])
+            source = self._host[:count]
+            if is_half(self.dtype):
+                source = empty_array(count, self.dtype)
+                narrow(self._host[:count], source)
+            self.memory.upload(source, self.raw[:count])
 
     def to_host(self, count: int, *, write: bool) -> Array:
         """The first ``count`` elements as a flat NumPy array; see `Buffer.to_host`."""
         self.reserve(count)
         if self._host is None:
-            self._host = empty_array(self.raw.size, self.dtype)
+            self._host = empty_array(self.raw.size, host_dtype(self.dtype))
             self._fresh = False
-        if not self._written and not (
-            self._fresh and self._epoch == self.memory.epoch
-        ):
-            self.memory.download(self.raw, self._host)
+        if not self._written and not (self._fresh and self._epoch == self.memory.epoch):
+            self._download(self._host)
             self._fresh, self._epoch = True, self.memory.epoch
         if write:
             self._written = max(self._written, count)
             self.memory.written.add(self)
         return self._host[:count]
+
+    def _download(self, host: Array) -> None:
+        if is_half(self.dtype):
+            stored = empty_array(self.raw.size, self.dtype)
+            self.memory.download(self.raw, stored)
+            widen(stored, host)
+        else:
+            self.memory.download(self.raw, host)
 
 
 def make_buffer(dtype: np.dtype | type, memory: Memory) -> Buffer:

@@ -39,9 +39,10 @@ class Parcel:
 
     Attributes:
         size: records.
-        shape: (C, H, W) of an image as it lies there.
+        shape: (C, H, W) of an image as it lies there; any if it is transformed and not
+            channels-last.
         target: (C, h, w) of what becomes of it.
-        dtype: of the images: uint8 or float32.
+        dtype: of the images: uint8 or float32; float64 too if they are transformed.
         transformed: nothing is to be done but to copy; shape is target.
         channels_last: images lie (H, W, C).
         backwards: channels lie last to first.
@@ -72,10 +73,10 @@ class Parcel:
 
     def images(self, memory: Array) -> Array:
         """The images (N, C, H, W) with their channels first to last."""
-        channels, height, width = self.shape
         raw = self.raw_images(memory)
         if not self.channels_last:
             return raw.reshape((self.size, *self.shape))
+        channels, height, width = self.shape
         seen = raw.reshape((self.size, height, width, channels))
         if self.backwards:
             seen = seen[:, :, :, ::-1]

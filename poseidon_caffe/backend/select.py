@@ -26,11 +26,14 @@ def get_ops(
         gpu: which GPU and how; None is the first, in float32.
 
     Raises:
-        UsageError: ``threads`` is not positive.
+        UsageError: ``threads`` is not positive, or a CPU is to compute in 16 bits.
         BackendError: no backend of that name; no such GPU.
     """
     if threads is not None and threads < 1:
         raise UsageError(f"the number of threads must be at least 1, not {threads}")
+    if name != "gpu" and gpu is not None and gpu.precision in {"bf16", "fp16"}:
+        msg = f"precision {gpu.precision} needs a GPU; the CPU computes in float32"
+        raise UsageError(msg)
     if name == "cpu":
         return _cpu_ops(threads or default_threads())
     if name == "gpu":

@@ -55,6 +55,15 @@ CLUSTER_FLAGS: Final = (
         group=_GROUP,
     ),
     Flag(
+        "nccl",
+        "auto",
+        "with a GPU for each rank, all on one machine: the GPUs average gradients "
+        "themselves and each updates all parameters, without a server. On: else fail",
+        choices=("auto", "on", "off"),
+        switch=True,
+        group=_GROUP,
+    ),
+    Flag(
         "overlap",
         "on",
         "send while backward still runs. Off is for comparison only",

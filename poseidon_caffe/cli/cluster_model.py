@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from poseidon_caffe.backend.select import get_ops
+from poseidon_caffe.comm.carrier import DIRECT, Carrier, ParamBlob
 from poseidon_caffe.comm.courier import Courier, Waiting
+from poseidon_caffe.comm.mirror import MirrorCarrier
 from poseidon_caffe.comm.model import Model
+from poseidon_caffe.errors import UsageError
 from poseidon_caffe.net.net import Net
 from poseidon_caffe.solver.events import GradientsClipped
 from poseidon_caffe.solver.solver import Solver
@@ -21,6 +26,9 @@ def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Mo
         courier: started.
         is_pooled: statistics come out equal on all workers by themselves
             (``--sync_batch_norm``), so they need not travel.
+
+    Raises:
+        UsageError: the net's loss is scaled.
     """
     limit = float(solver.param.clip_gradients)
 
@@ -31,9 +39,15 @@ def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Mo
         # What travels are NumPy arrays, wherever the net computes.
         solver.ops.host.inner_product_backward_weights(x, dy, dw, db)
 
+    if solver.net.loss_scale is not None:
+        raise UsageError(
+            "--precision fp16 with a parameter server: the ranks' loss scales would "
+            "differ; use --precision bf16, or a GPU for each rank with NCCL"
+        )
+    carrier, blobs = _carried(solver, courier)
     return Model(
         slots=solver.net.slots,
-        blobs=solver.net.learnable,
+        blobs=blobs,
         updater=_courier_updater(solver, courier),
         local_updater=solver.row_updater(),
         rebuild=rebuild,
@@ -43,7 +57,17 @@ def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Mo
         clip_gradients=limit,
         frozen=_frozen(solver, is_pooled=is_pooled),
         on_clip=on_clip,
+        carrier=carrier,
     )
+
+
+def _carried(solver: Solver, courier: Courier) -> tuple[Carrier, Sequence[ParamBlob]]:
+    """What travels: the parameters themselves, or mirrors of those on a GPU."""
+    net, ops = solver.net, solver.ops
+    if ops.memory.is_host:
+        return DIRECT, net.learnable
+    carrier = MirrorCarrier(courier, net.slots, net.learnable, ops.transfers())
+    return carrier, carrier.mirrors
 
 
 def factor_rows(net: Net) -> dict[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -13,11 +13,19 @@ from poseidon_caffe.cli.cluster_flags import CLUSTER_FLAGS, IDLE
 from poseidon_caffe.cli.cluster_model import model_of
 from poseidon_caffe.cli.gpu_flags import NUMERIC_FLAGS
 from poseidon_caffe.cli.joint import Joint
+from poseidon_caffe.cli.reducing import (
+    Seat,
+    attach_reducing,
+    meet,
+    open_reducer,
+    wants_nccl,
+)
 from poseidon_caffe.cli.signals import SignalActions
 from poseidon_caffe.cli.threads import is_bound
 from poseidon_caffe.cli.training import Training
 from poseidon_caffe.comm.board import Board
 from poseidon_caffe.comm.cluster import Attachment, Cluster
+from poseidon_caffe.comm.nccl_sync import ReducingAttachment
 from poseidon_caffe.comm.policy import describe
 from poseidon_caffe.comm.pool import WorkersPool
 from poseidon_caffe.comm.roster import Fingerprint, exchange
@@ -37,6 +45,8 @@ from poseidon_caffe.solver.solver import Solver
 from poseidon_caffe.types import Shard
 
 __all__ = ["ClusterTraining"]
+
+AnyAttachment: TypeAlias = Attachment | ReducingAttachment
 
 # Tags of the board of all ranks before the start; topics below 4 are taken by
 # `Joint` and the roster.
@@ -82,11 +92,7 @@ class ClusterTraining(Training):
             joint.together(lambda: self._load(solver, courier.rank))
             _hand_over(solver, cluster, board)
             is_pooled = self._args.boolean("sync_batch_norm")
-            attachment = joint.together(
-                lambda: cluster.attach(
-                    model_of(solver, cluster.courier, is_pooled=is_pooled)
-                )
-            )
+            attachment = self._attach(solver, cluster, board, joint)
             if is_pooled:
                 self._pool_batch_norm(solver, cluster)
             self._describe(solver, cluster, attachment)
@@ -94,6 +100,24 @@ class ClusterTraining(Training):
         finally:
             solver.close()
         self._log.info(tags.DONE, "Optimization Done.")
+
+    def _attach(
+        self, solver: Solver, cluster: Cluster, board: Board, joint: Joint
+    ) -> AnyAttachment:
+        """Join the others: by NCCL where that is possible, else by what travels."""
+        is_pooled = self._args.boolean("sync_batch_norm")
+        host = cluster.transport.hosts[cluster.courier.rank]
+        seat = joint.together(lambda: Seat.of(host, self._gpu))
+        seats = meet(board, seat)
+        if joint.together(lambda: wants_nccl(self._args, seats)):
+            self._say("The GPUs combine gradients by NCCL; every rank updates itself")
+            reducer = open_reducer(cluster, board, joint, solver, seat)
+            return attach_reducing(solver, cluster, reducer, is_pooled=is_pooled)
+        return joint.together(
+            lambda: cluster.attach(
+                model_of(solver, cluster.courier, is_pooled=is_pooled)
+            )
+        )
 
     def _build(self, cluster: Cluster, param: Any, seed: int) -> Solver:
         """The solver of this rank's shard; a server reads no records of its own."""
@@ -124,7 +148,7 @@ class ClusterTraining(Training):
             self._say("--sync_batch_norm: no layer of this net takes moments")
 
     def _describe(
-        self, solver: Solver, cluster: Cluster, attachment: Attachment
+        self, solver: Solver, cluster: Cluster, attachment: AnyAttachment
     ) -> None:
         """What the person should know of this run."""
         workers, passes = len(cluster.roles.workers), int(solver.param.iter_size)
@@ -144,7 +168,9 @@ class ClusterTraining(Training):
     def _say(self, text: str) -> None:
         self._log.info(tags.POSEIDON, text)
 
-    def _work(self, solver: Solver, cluster: Cluster, attachment: Attachment) -> None:
+    def _work(
+        self, solver: Solver, cluster: Cluster, attachment: AnyAttachment
+    ) -> None:
         """Train, or serve until all others have."""
         if attachment.sync is None or attachment.observer is None:
             # What mpirun hands on to all ranks is for the workers to answer.
@@ -165,7 +191,7 @@ class ClusterTraining(Training):
         if self._args.boolean("report_traffic"):
             self._report_traffic(attachment, solver.iteration - first)
 
-    def _report_traffic(self, attachment: Attachment, iterations: int) -> None:
+    def _report_traffic(self, attachment: AnyAttachment, iterations: int) -> None:
         """Rank 0 tells the mean over workers and every worker's sum."""
         assert attachment.sync is not None
         traffic = attachment.traffic

@@ -10,7 +10,7 @@ from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.cli.flags import Arguments
 from poseidon_caffe.cli.gpu_flags import NUMERIC_FLAGS, asked_gpus
 from poseidon_caffe.cli.launched import Launched
-from poseidon_caffe.errors import GpuError
+from poseidon_caffe.errors import GpuError, UsageError
 from poseidon_caffe.report import tags
 from poseidon_caffe.report.glog import Glog
 
@@ -140,7 +140,17 @@ def _warn_shared(gpus: list[GpuInfo], place: Launched, log: Glog) -> None:
 
 
 def _note_idle(args: Arguments, log: Glog) -> None:
-    """One line when flags of GPUs are given to a process without one."""
+    """One line when flags of GPUs are given to a process without one.
+
+    Raises:
+        UsageError: numbers of 16 bits are asked for, which CPUs do not compute with.
+    """
+    precision = args.text("precision")
+    if precision in {"bf16", "fp16"}:
+        raise UsageError(
+            f"--precision {precision} needs a GPU, and this runs on the CPU, in "
+            "float32: give --gpu 0 too, or leave --precision out"
+        )
     given = [f"--{flag.name}" for flag in NUMERIC_FLAGS if flag.name in args.given]
     if given:
         log.warning(tags.POSEIDON, f"{', '.join(given)}: no effect on the CPU")

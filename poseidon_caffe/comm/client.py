@@ -31,7 +31,7 @@ class RowClient(Protocol):
         """Post the first receives; courier's thread."""
 
     def push(self, row: int) -> None:
-        """Send this worker's gradient of a row; main thread, once a clock."""
+        """Send this worker's gradient of a row, once a clock; see `Carrier.then`."""
 
     def is_ready(self, row: int, version: int) -> bool:
         """Whether values of ``version`` or newer are here."""

@@ -117,6 +117,7 @@ class Courier:
         self._sequence = self._queued = self._sending = 0
         self._open: dict[Request, Pending] = {}
         self._timers: list[tuple[float, int, float, Callable[[], None]]] = []
+        self._awaited: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
         self._stopping = self._abandoned = False
         self._thread = threading.Thread(
             target=self._run, name="poseidon-comm", daemon=True
@@ -132,6 +133,13 @@ class Courier:
         self._calls.append(function)
         with contextlib.suppress(RuntimeError):  # it rings already
             self._bell.release()
+
+    def when(self, condition: Callable[[], bool], function: Callable[[], None]) -> None:
+        """Run ``function`` in the courier's thread once ``condition`` holds.
+
+        In order: while one condition does not hold, later ones are not asked.
+        """
+        self.call(lambda: self._awaited.append((condition, function)))
 
     def fail(self, error: PoseidonError) -> None:
         """Let every present and future `wait_for` raise ``error``; the first counts."""
@@ -241,11 +249,13 @@ class Courier:
             raise
 
     def _busy(self) -> bool:
-        return bool(self._queued or self._sending or self._calls)
+        return bool(self._queued or self._sending or self._calls or self._awaited)
 
     def _turn(self) -> bool:
         """Do what can be done now; whether anything moved."""
         moved = self._run_calls()
+        if self._awaited:
+            moved |= self._run_awaited()
         if self._queued:
             moved |= self._start_sends()
         finished = self.transport.finished()
@@ -264,6 +274,13 @@ class Courier:
         for _ in range(count):
             self._calls.popleft()()
         return count > 0
+
+    def _run_awaited(self) -> bool:
+        moved = False
+        while self._awaited and self._awaited[0][0]():
+            self._awaited.popleft()[1]()
+            moved = True
+        return moved
 
     def _run_timer(self) -> None:
         _, sequence, interval_s, function = heapq.heappop(self._timers)
@@ -320,7 +337,8 @@ class Courier:
 
     def _rest(self, idle: int) -> None:
         """Sleep a little, or until somebody calls."""
-        longest = _LONGEST_REST_S if self.waiting is None else _WAITED_FOR_REST_S
+        is_urgent = self.waiting is not None or self._awaited
+        longest = _WAITED_FOR_REST_S if is_urgent else _LONGEST_REST_S
         rest_s = min(_SHORTEST_REST_S * idle, longest)
         if self._queued:
             # It may be a window that is full, though the bucket is not empty.

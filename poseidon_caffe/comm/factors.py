@@ -52,9 +52,10 @@ class _Gathering:
         self.rows = model.factor_rows[pair.weights.index]
         workers, total = len(roles.workers), self.rows * model.iter_size
         dtype = model.blobs[pair.weights.index].data.dtype
+        zeros = model.carrier.zeros
         self.parts = (
-            np.zeros((workers, total, outputs), dtype),
-            np.zeros((workers, total, inputs), dtype),
+            zeros((workers, total, outputs), dtype),
+            zeros((workers, total, inputs), dtype),
         )
         self.passes = 0
         self.version = model.iteration
@@ -141,7 +142,8 @@ class FactorExchange:
         each.passes = 0
         slices = sum(len(self._slices(part[0])) for part in each.parts)
         each.leaving = slices * (len(self._roles.workers) - 1)
-        self._courier.call(lambda: self._send(each))
+        carrier = self._model.carrier
+        carrier.then([slot.index], lambda: self._courier.call(lambda: self._send(each)))
 
     def is_ready(self, slot: int, version: int) -> bool:
         """Whether the slot holds the updates of all clocks before ``version``."""
@@ -176,8 +178,10 @@ class FactorExchange:
             )
             raise ClusterError(msg)
         place = slice(each.passes * rows, (each.passes + 1) * rows)
+        slots = [member.index for member in each.pair.slots]
         for part, factor in zip(each.parts, found, strict=True):
-            part[self._roles.rank, place] = factor
+            target = part[self._roles.rank, place]
+            self._model.carrier.take(slots, factor, target)
 
     def _rebuild(self, each: _Gathering) -> None:
         """The gradient over all workers, from one product; no rule applied yet."""

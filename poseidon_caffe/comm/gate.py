@@ -79,8 +79,11 @@ class Gate:
             if settled_for != iteration or held < version:
                 self._settled[row] = (iteration, version)
                 self._settle(row)
+        self._model.carrier.show(slot)
 
     def _settle(self, row: int) -> None:
+        for slot in self._slots_in[row]:
+            self._model.carrier.quiet(slot)
         if self._client.settle(row):
             for slot in self._slots_in[row]:
                 self._model.blobs[slot].touch()

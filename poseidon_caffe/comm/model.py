@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from poseidon_caffe.comm.carrier import DIRECT, Carrier, ParamBlob
 from poseidon_caffe.comm.rows import Row
 from poseidon_caffe.net.hooks import ParamSlot
 from poseidon_caffe.types import Array, RowUpdater
@@ -15,21 +15,6 @@ __all__ = ["Model", "ParamBlob", "Rebuild", "Roles"]
 Rebuild = Callable[[Array, Array, Array, "Array | None"], None]
 """(bottoms (R, K), top diffs (R, M), weight gradient (M, K), bias gradient (M,) or
 None): overwrites the gradients with the products over all R rows."""
-
-
-class ParamBlob(Protocol):
-    """A parameter's memory: the part of a Blob that a cluster uses."""
-
-    @property
-    def data(self) -> Array:
-        """Values, plain C order."""
-
-    @property
-    def diff(self) -> Array:
-        """Gradient, plain C order; always the same memory."""
-
-    def touch(self) -> None:
-        """Say that ``data`` changed."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +33,7 @@ class Model:
         clip_gradients: limit on the norm of the averaged gradient; negative: none.
         frozen: slots that never move, by index.
         on_clip: told (iteration, norm, factor) on the main thread.
+        carrier: moves numbers between ``blobs`` and where the net computes.
     """
 
     slots: Sequence[ParamSlot]
@@ -61,6 +47,7 @@ class Model:
     clip_gradients: float = -1.0
     frozen: frozenset[int] = frozenset()
     on_clip: Callable[[int, float, float], None] | None = None
+    carrier: Carrier = DIRECT
 
     def label(self, row: Row) -> str:
         """A row in words, for reports of what is waited for."""

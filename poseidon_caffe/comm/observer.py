@@ -52,8 +52,11 @@ class ClusterObserver:
             for layer in slot.users:
                 self._slots_of[layer].append(slot.index)
         self._all_slots = [slot.index for slot in model.slots]
-        self._parts = [len({piece.slot for piece in row.pieces}) for row in rows]
-        self._missing = list(self._parts)
+        self._slots_in = [
+            list(dict.fromkeys(piece.slot for piece in row.pieces)) for row in rows
+        ]
+        self._missing = [len(slots) for slots in self._slots_in]
+        self._carrier = model.carrier
         self._held: list[int] = []
         self._held_factors: list[ParamSlot] = []
 
@@ -74,10 +77,13 @@ class ClusterObserver:
             if self._overlap:
                 self._send_factors()
             return
-        for row in self._gate.rows_of(slot.index):
+        rows = self._gate.rows_of(slot.index)
+        if rows:
+            self._carrier.fetch(slot)
+        for row in rows:
             self._missing[row] -= 1
             if not self._missing[row]:
-                self._missing[row] = self._parts[row]
+                self._missing[row] = len(self._slots_in[row])
                 self._complete(row)
 
     def factors_ready(self, slot: ParamSlot) -> None:
@@ -91,7 +97,7 @@ class ClusterObserver:
         if self._overlap:
             return
         for row in self._held:
-            self._client.push(row)
+            self._push(row)
         self._held.clear()
         self._send_factors()
         needed = max(self.iteration - self.staleness, self._first)
@@ -105,6 +111,9 @@ class ClusterObserver:
 
     def _complete(self, row: int) -> None:
         if self._overlap:
-            self._client.push(row)
+            self._push(row)
         else:
             self._held.append(row)
+
+    def _push(self, row: int) -> None:
+        self._carrier.then(self._slots_in[row], lambda: self._client.push(row))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections import deque
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from poseidon_caffe.comm.agreement import Agreement
-from poseidon_caffe.comm.board import Board, Gathering
+from poseidon_caffe.comm.board import Board
 from poseidon_caffe.comm.collecting import HistoryCollector
 from poseidon_caffe.comm.courier import Waiting
 from poseidon_caffe.comm.gate import Gate
@@ -17,11 +13,10 @@ from poseidon_caffe.comm.model import Model
 from poseidon_caffe.comm.norm import NormBoard
 from poseidon_caffe.comm.observer import ClusterObserver
 from poseidon_caffe.comm.replicas import ReplicaCheck
+from poseidon_caffe.comm.talk import Talk
 from poseidon_caffe.types import Array, JsonObject
 
 __all__ = ["ClusterSync"]
-
-_AVERAGE, _SCORES, _TOTAL, _STATES, _END = range(5)
 
 
 class ClusterSync:
@@ -53,7 +48,7 @@ class ClusterSync:
         self._gate, self._observer = gate, observer
         self._agreement, self._collector = agreement, collector
         self._replicas, self._norm = replicas, norm
-        self._later: deque[tuple[Gathering, Callable[[Array], None]]] = deque()
+        self._talk = Talk(board, is_patient=observer.staleness > 0)
 
     def wait(self, slot: int) -> None:
         """Return once the slot holds every update of the iterations so far."""
@@ -68,29 +63,16 @@ class ClusterSync:
 
     def average(self, values: Array, then: Callable[[Array], None]) -> None:
         """Call ``then`` with the mean over workers on rank 0, maybe later."""
-        own = np.asarray(values, np.float64)
-        round_ = self._board.start_gather(_AVERAGE, own.tobytes())
-        if round_ is None:
-            then(own)
-            return
-        self._later.append((round_, then))
-        if not self._observer.staleness:
-            self._board.finish(round_)
-        self._tell_averages()
+        self._talk.average(values, then)
 
     def sum_in_order(self, values: Sequence[Array], count: int) -> Array:
         """The sum of arrays dealt round the workers, added in their order."""
-        own = [np.asarray(value, np.float64) for value in values]
-        sizes = np.array([len(own), *(value.size for value in own)], np.int64)
-        payload = sizes.tobytes() + b"".join(value.tobytes() for value in own)
-        found = self._board.gather(_SCORES, payload)
-        total = None if found is None else _sum(found, count).tobytes()
-        return np.frombuffer(self._board.broadcast(_TOTAL, total), np.float64).copy()
+        return self._talk.sum_in_order(values, count)
 
     def agree(self, requests: int) -> int:
         """All workers' requests of an earlier iteration; the same for all."""
         self._tell_clips()
-        self._tell_averages()
+        self._talk.tell_averages()
         if self._replicas.is_due(self._observer.iteration):
             for slot in self._model.slots:
                 self.wait(slot.index)
@@ -99,8 +81,7 @@ class ClusterSync:
 
     def gather(self, item: JsonObject) -> list[JsonObject] | None:
         """Every worker's item (plain JSON) on rank 0."""
-        found = self._board.gather(_STATES, json.dumps(item).encode())
-        return None if found is None else [json.loads(text) for text in found]
+        return self._talk.gather(item)
 
     def collect_history(self) -> None:
         """Bring every row's history to rank 0's own arrays."""
@@ -111,12 +92,10 @@ class ClusterSync:
         for slot in self._model.slots:
             self.wait(slot.index)
         self._tell_all()
-        self._board.barrier(_END)
+        self._talk.end()
 
     def _tell_all(self) -> None:
-        for round_, _ in self._later:
-            self._board.finish(round_)
-        self._tell_averages()
+        self._talk.finish()
         self._await_norm()
         self._tell_clips()
 
@@ -127,13 +106,6 @@ class ClusterSync:
             what = Waiting("the norm of the last gradient")
             self._board.courier.wait_for(lambda: norm.clock >= iteration, what)
 
-    def _tell_averages(self) -> None:
-        while self._later and self._later[0][0].done():
-            round_, then = self._later.popleft()
-            values = [np.frombuffer(each, np.float64) for each in round_.result()]
-            size = min(value.size for value in values)
-            then(np.mean([value[:size] for value in values], axis=0))
-
     def _tell_clips(self) -> None:
         if self._norm is None:
             return
@@ -141,27 +113,3 @@ class ClusterSync:
             event = self._norm.events.pop(0)
             if self._model.on_clip is not None:
                 self._model.on_clip(*event)
-
-
-def _sum(payloads: Sequence[bytes], count: int) -> Array:
-    """Add the arrays in the order in which they were dealt.
-
-    Where they differ in size each counts as far as the first reaches, as in a test
-    in one process.
-    """
-    dealt = [_split(payload) for payload in payloads]
-    total: Array | None = None
-    for k in range(count):
-        value = dealt[k % len(dealt)][k // len(dealt)]
-        total = value if total is None else total[: value.size] + value[: total.size]
-    return np.zeros(0) if total is None else total
-
-
-def _split(payload: bytes) -> list[Array]:
-    count = int(np.frombuffer(payload, np.int64, 1)[0])
-    sizes = np.frombuffer(payload, np.int64, count, 8)
-    values, at = [], 8 * (count + 1)
-    for size in sizes:
-        values.append(np.frombuffer(payload, np.float64, int(size), at))
-        at += 8 * int(size)
-    return values

@@ -12,13 +12,16 @@ Where whole batches are dealt (`Shard.by_batch`), a worker takes the records fro
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from poseidon_caffe.backend.protocols import Stage
 from poseidon_caffe.data.batch import Batch
+from poseidon_caffe.data.staged import StagedBatch
 from poseidon_caffe.errors import DataError
 from poseidon_caffe.types import JsonObject, Shard
 
@@ -51,6 +54,8 @@ class FeedSettings:
         prefetch: batches read ahead, 0 to read when asked (without threads).
         threads: that read ahead.
         channels_last: layout of the images.
+        stage: the way to the device's memory that kernels use, closed with the feed;
+            None if they use the host's.
     """
 
     batch_size: int
@@ -59,6 +64,7 @@ class FeedSettings:
     prefetch: int = 2
     threads: int = 1
     channels_last: bool = False
+    stage: Stage | None = None
 
 
 class _Ahead(NamedTuple):
@@ -74,6 +80,9 @@ class Feed:
 
     NumPy and Pillow release the GIL and nothing here calls OpenMP, so the threads
     run beside the net's kernels.  Memory is allocated once: ``prefetch`` batches.
+
+    Where kernels use a device's memory, each batch is sent there as soon as those
+    before it are and there is room, by whatever thread finds it so.
 
     Args:
         source: closed with the feed.
@@ -98,6 +107,7 @@ class Feed:
         self._ahead = self._next
         self._pool: ThreadPoolExecutor | None = None
         self._waiting: deque[_Ahead] = deque()
+        self._sending = threading.Lock()  # of threads that send what is waiting
         count = min(max(1, settings.prefetch), _PREFETCH_MAX)
         self._free = [self._new_batch() for _ in range(count)]
         self._lent: Batch | None = None
@@ -126,6 +136,7 @@ class Feed:
         interpreter's lock from a caller that still has NumPy calls to make.
         """
         if self._lent is not None:
+            self._lent.recall()  # unless it was used
             self._free.append(self._lent)
             self._lent = None
         if self.settings.prefetch and self._waiting and not self._closed:
@@ -174,6 +185,8 @@ class Feed:
         if self._pool is not None:
             self._pool.shutdown(wait=True)
         self._source.close()
+        if self.settings.stage is not None:
+            self.settings.stage.close()
 
     # -- reading ---------------------------------------------------------------------
     def _records(self, base: int) -> range:
@@ -189,13 +202,21 @@ class Feed:
         return self.settings.batch_size * self.settings.shard.world
 
     def _new_batch(self) -> Batch:
-        settings = self.settings
-        return Batch(settings.batch_size, channels_last=settings.channels_last)
+        size, last = self.settings.batch_size, self.settings.channels_last
+        if self.settings.stage is None:
+            return Batch(size, channels_last=last)
+        return StagedBatch(size, self.settings.stage, channels_last=last)
+
+    def _fill(self, records: range, batch: Batch) -> None:
+        batch.begin()
+        self._source.fill(records, batch)
 
     def _read_now(self) -> Batch:
         batch = self._free.pop()
         try:
-            self._source.fill(self._records(self._next), batch)
+            self._fill(self._records(self._next), batch)
+            batch.prepare()
+            batch.send()
         except BaseException:
             self._free.append(batch)
             raise
@@ -210,11 +231,24 @@ class Feed:
         first = self._waiting[0]
         try:
             first.work.result()
+            first.batch.prepare()
+            self._send_ready()
         except BaseException:
             self._drop_prefetched()
             raise
-        self._waiting.popleft()
+        with self._sending:
+            self._waiting.popleft()
         return first.batch
+
+    def _send_ready(self, _work: object = None) -> None:
+        """Send the batches that are read, in order, as far as there is room."""
+        with self._sending:
+            for ahead in self._waiting:
+                work = ahead.work
+                if not work.done() or work.cancelled() or work.exception():
+                    break
+                if not ahead.batch.send():
+                    break
 
     def _read_ahead(self) -> None:
         """Give every free batch to the threads."""
@@ -222,20 +256,24 @@ class Feed:
             self._pool = ThreadPoolExecutor(self.settings.threads, "poseidon-data")
         while self._free:
             batch = self._free.pop()
-            work = self._pool.submit(
-                self._source.fill, self._records(self._ahead), batch
-            )
-            self._waiting.append(_Ahead(self._ahead, work, batch))
+            work = self._pool.submit(self._fill, self._records(self._ahead), batch)
+            with self._sending:
+                self._waiting.append(_Ahead(self._ahead, work, batch))
+            if self.settings.stage is not None:
+                work.add_done_callback(self._send_ready)
             self._ahead += self._stride
 
     def _drop_prefetched(self) -> None:
         """Forget what was read ahead, waiting only for what is being read."""
-        for ahead in self._waiting:
+        with self._sending:
+            dropped = list(self._waiting)
+            self._waiting.clear()
+        for ahead in dropped:
             ahead.work.cancel()
-        while self._waiting:
-            ahead = self._waiting.popleft()
+        for ahead in dropped:
             if not ahead.work.cancelled():
                 ahead.work.exception()
+            ahead.batch.recall()
             self._free.append(ahead.batch)
 
     def _advance(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from poseidon_caffe.data.batch import Batch
 from poseidon_caffe.data.image import ColorMode, read_image
 from poseidon_caffe.data.imageset import read_list
@@ -90,16 +92,24 @@ class ImageListSource:
             DataError: naming the list's line.
             ShapeError: likewise.
         """
+        resized = bool(self._settings.new_height and self._settings.new_width)
+        room: Array | None = None
         for place, record in enumerate(records):
             index = self._order.index(record)
             try:
                 image = self._read(index)
                 if place == 0:
-                    batch.shape_data(self._transformer.output_shape(image.shape))
-                # One by one: a batch of whole photographs fills the memory.
-                here = slice(place, place + 1)
-                number = range(record, record + 1)
-                self._transformer.apply([image], number, batch.data[here])
+                    if resized:  # all to one size
+                        room = self._transformer.stage(image, records, batch)
+                    if room is None:
+                        batch.shape_data(self._transformer.output_shape(image.shape))
+                if room is not None:
+                    np.copyto(room[place], image)
+                else:
+                    # One by one: a batch of whole photographs fills the memory.
+                    here = slice(place, place + 1)
+                    number = range(record, record + 1)
+                    self._transformer.apply([image], number, batch.data[here])
             except (DataError, ShapeError) as error:
                 raise type(error)(f"{self._where(index)}: {error}") from error
             batch.label[place] = self._images[index].label

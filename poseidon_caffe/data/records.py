@@ -90,8 +90,7 @@ class DatumSource:
         values = self._database.records(indices)
         images = self._images(indices, values, batch)
         try:
-            batch.shape_data(self._transformer.output_shape(images[0].shape))
-            self._transformer.apply(images, records, batch.data)
+            self._transformer.fill(images, records, batch)
         except (DataError, ShapeError) as error:
             raise type(error)(f"{self._where(indices)}: {error}") from error
 

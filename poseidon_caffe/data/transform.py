@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from poseidon_caffe.backend.parcel import PixelRule
 from poseidon_caffe.data import draws
+from poseidon_caffe.data.batch import Batch
 from poseidon_caffe.errors import DataError, LayerError, ShapeError
 from poseidon_caffe.schema.mean import read_mean
 from poseidon_caffe.types import Array, Phase, Shape
@@ -105,6 +107,12 @@ class Transformer:
         """The mean image (C, H, W), float32, if the settings name one."""
         return self._mean
 
+    @property
+    def rule(self) -> PixelRule:
+        """What becomes of a pixel, for devices that do it."""
+        settings = self.settings
+        return PixelRule(self._mean, settings.mean_values, settings.scale)
+
     def output_shape(self, shape: Shape) -> Shape:
         """Shape (C, h, w) of what becomes of a record of shape (C, H, W).
 
@@ -154,6 +162,51 @@ class Transformer:
         else:
             for index, image in enumerate(images):
                 self._apply_one(index, image, draw, out[index])
+
+    def fill(
+        self, images: Sequence[Array] | Array, records: range, batch: Batch
+    ) -> None:
+        """Transform ``images`` into a batch, or put them there for a device to do it.
+
+        The batch takes the shape of the first image; see `apply`.
+        """
+        room = self.stage(images[0], records, batch) if _alike(images) else None
+        if room is None:
+            batch.shape_data(self.output_shape(images[0].shape))
+            self.apply(images, records, batch.data)
+        elif isinstance(images, np.ndarray):
+            np.copyto(room, images)
+        else:
+            for place, image in zip(room, images, strict=True):
+                np.copyto(place, image)
+
+    def stage(self, image: Array, records: range, batch: Batch) -> Array | None:
+        """Room in a batch for images as they are, for a device to transform.
+
+        What it needs to know is drawn and written.
+
+        Args:
+            image: the first; the others must be of its shape and type.
+            records: see `apply`.
+            batch: takes the shape of the image.
+
+        Returns:
+            (N, C, H, W), None if the batch wants images transformed.
+
+        Raises:
+            ShapeError: the image does not fit the settings.
+        """
+        shape = image.shape
+        room = batch.untransformed(image, self.output_shape(shape))
+        if room is None:
+            return None
+        pixels, places = room
+        draw = self._draw(np.broadcast_to(image, (len(records), *shape)), records)
+        _, rows, columns = self._window(shape, 0, draw)
+        places[:, 0] = rows.start or 0 if draw.rows is None else draw.rows
+        places[:, 1] = columns.start or 0 if draw.columns is None else draw.columns
+        places[:, 2] = 0 if draw.mirror is None else draw.mirror
+        return pixels
 
     # -- what is random ----------------------------------------------------------
     def _draw(self, images: Sequence[Array] | Array, records: range) -> _Draw:
@@ -246,6 +299,14 @@ class Transformer:
     def _multiply(self, out: Array) -> None:
         if self.settings.scale != 1:
             np.multiply(out, np.float32(self.settings.scale), out=out)
+
+
+def _alike(images: Sequence[Array] | Array) -> bool:
+    """Whether all have one shape and type."""
+    first = images[0]
+    return isinstance(images, np.ndarray) or all(
+        image.shape == first.shape and image.dtype == first.dtype for image in images
+    )
 
 
 def _stackable(images: Sequence[Array]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -13,7 +14,22 @@ from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.errors import LayerError, ShapeError
 from poseidon_caffe.types import Array, JsonObject, Phase, Shape, Shard, fnv1a
 
-__all__ = ["Example", "Layer", "LayerContext", "LossLayer", "Pool"]
+__all__ = ["Example", "Layer", "LayerContext", "LossLayer", "Pool", "Storage"]
+
+
+class Storage(Enum):
+    """What a layer's bottoms and tops are stored in where 16 bits are asked for.
+
+    FLOAT: in float32 always, as labels, losses and what the host reads are.
+    HALF: in 16 bits, which it is much faster with.
+    BOTTOM: in 16 bits if its bottoms are.
+    MOVED: likewise; but it changes no numbers, so if its readers agree, as they want.
+    """
+
+    FLOAT = auto()
+    HALF = auto()
+    BOTTOM = auto()
+    MOVED = auto()
 
 
 class Pool(Protocol):
@@ -50,6 +66,11 @@ class LayerContext:
     seed: int = 0
     shard: Shard = field(default_factory=Shard)
     prefetch: bool = True
+
+    @property
+    def half_dtype(self) -> np.dtype | None:
+        """The type of 16 bits that activations may have; None beside float64."""
+        return self.ops.activation_dtype if self.dtype is np.float32 else None
 
     def generator(self, name: str) -> Any:
         """The backend's generator for ``name``: same seed and rank, same numbers."""
@@ -116,6 +137,7 @@ class Layer:
         note: gets lines that belong in the log, such as data starting over.
         skip_forward: the layer before computes this one's forward too (fused by
             the net); set only on types that say they honour it.
+        skip_backward: that layer does this one's backward too (as `skip_forward`).
         will_backward: False once the net knows that backward never comes, so that
             layers need not keep copies for it.
     """
@@ -147,6 +169,10 @@ class Layer:
     #: Whether it reads or writes blobs on the host in each pass, by `Blob.cpu_data` and
     #: its like: on a GPU each pass then waits, and is no CUDA graph.
     works_on_host: ClassVar[bool] = False
+    #: What its blobs are stored in; see `storage_of`.
+    storage: ClassVar[Storage] = Storage.FLOAT
+    #: Bottoms of which only the shape counts.
+    shape_bottoms: ClassVar[tuple[int, ...]] = ()
     #: Records of an epoch, for layers that read data which all workers share.
     record_count: int | None = None
 
@@ -160,6 +186,7 @@ class Layer:
         self.loss_weights: list[float] = []
         self.note: Callable[[str], None] | None = None
         self.skip_forward = False
+        self.skip_backward = False
         self.will_backward = True
 
     # -- what a type fills in --------------------------------------------------
@@ -192,6 +219,12 @@ class Layer:
     def default_loss_weight(self, top_index: int) -> float:
         """Loss weight of a top when the prototxt gives none."""
         return 0.0
+
+    @classmethod
+    def storage_of(cls, param: Any) -> Storage:
+        """What a layer with this LayerParameter stores its blobs in."""
+        del param
+        return cls.storage
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -10,9 +10,10 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.geometry import BatchNormGeometry
 from poseidon_caffe.backend.protocols import BatchNormKernel
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer, LayerContext, Pool
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Pool, Storage
 from poseidon_caffe.layers.pooled_moments import PooledBatchNorm
 from poseidon_caffe.layers.registry import register
+from poseidon_caffe.layers.relu import ReLU
 from poseidon_caffe.layers.scale import Scale
 from poseidon_caffe.types import Array, Phase, Shape
 
@@ -37,6 +38,7 @@ class BatchNorm(Layer):
     Caffe parity: exact.
     """
 
+    storage = Storage.BOTTOM
     backward_reads_top = False
 
     num_bottom = 1
@@ -218,14 +220,28 @@ class BatchNorm(Layer):
             and scale.will_backward == self.will_backward
         )
 
-    def fuse_scale(self, scale: Scale, *, relu: bool = False) -> None:
-        """Do what ``scale`` does too, and the forward of a plain ReLU after it.
+    def can_fuse_relu(self, relu: Layer) -> bool:
+        """Whether this layer can also do ``relu``, after a Scale that it does.
 
-        They skip theirs from now on; call when `can_fuse_scale`.  The ReLU only
-        where backward never comes, as the kernels want it.
+        Where the backend's kernels take a ReLU in training, it goes backward with
+        them.  Others take one with stored moments and where backward never comes.
         """
-        self.fused_scale, self.fused_relu = scale, relu
+        if not isinstance(relu, ReLU) or relu.slope != 0:
+            return False
+        if self.ops.rectifies_norms:
+            return relu.will_backward == self.will_backward
+        return self.use_stored and not self.will_backward
+
+    def fuse_scale(self, scale: Scale, relu: ReLU | None = None) -> None:
+        """Do what ``scale`` does too, and all of a plain ReLU after it.
+
+        They skip theirs from now on; call when `can_fuse_scale` and `can_fuse_relu`.
+        """
+        self.fused_scale, self.fused_relu = scale, relu is not None
         scale.skip_forward = True
+        if relu is not None:
+            relu.skip_forward = relu.skip_backward = True
+            relu.backward_reads_top = relu.backward_reads_bottom = False
         self._geometry = None
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.types import Shape
 
@@ -62,6 +62,7 @@ class Bias(Layer):
     Caffe parity: exact.
     """
 
+    storage = Storage.BOTTOM
     backward_reads_bottom = False
     backward_reads_top = False
 

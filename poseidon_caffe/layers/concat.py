@@ -7,7 +7,7 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.layout import Alias
 from poseidon_caffe.layers.registry import register
 
@@ -40,6 +40,7 @@ class Concat(Layer):
     Caffe parity: exact.
     """
 
+    storage = Storage.MOVED
     backward_reads_bottom = False
     backward_reads_top = False
 

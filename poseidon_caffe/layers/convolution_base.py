@@ -10,7 +10,7 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.geometry import ConvGeometry
 from poseidon_caffe.backend.protocols import ConvKernel
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Layer, LayerContext
+from poseidon_caffe.layers.base import Layer, LayerContext, Storage
 from poseidon_caffe.layers.layout import PlainView
 from poseidon_caffe.layers.windows import Windows, read_windows
 from poseidon_caffe.types import Array, Shape
@@ -25,6 +25,7 @@ class ConvolutionBase(Layer):
     `top_shape`, and the three passes over one pair of bottom and top.
     """
 
+    storage = Storage.HALF
     backward_reads_top = False
 
     min_bottom = 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.types import Shape
 
@@ -28,6 +28,8 @@ class Crop(Layer):
     Caffe parity: exact.
     """
 
+    storage = Storage.MOVED
+    shape_bottoms = (1,)
     backward_reads_bottom = False
     backward_reads_top = False
 

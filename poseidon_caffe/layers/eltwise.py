@@ -7,7 +7,7 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.neuron import SavedInput
 from poseidon_caffe.layers.registry import register
 
@@ -30,6 +30,7 @@ class Eltwise(Layer):
     the first two bottoms, else to the earlier one.
     """
 
+    storage = Storage.BOTTOM
     min_bottom = 2
     num_top = 1
 

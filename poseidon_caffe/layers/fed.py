@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.data import draws
 from poseidon_caffe.data.feed import BatchSource, Feed, FeedSettings, decoding_threads
@@ -94,22 +92,15 @@ class FedLayer(Layer):
         """Nothing: the records decide, in `setup` and `forward`."""
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Copy the next batch into the tops (the feed has it ready).
-
-        The copy takes less than one percent of any net's time, and leaves views
-        that a user holds of ``net.blobs["data"].data`` valid, as in Caffe.
-        """
+        """Put the next batch into the tops (the feed has it ready)."""
         assert self._feed is not None
         try:
             batch = self._feed.next()
         except (DataError, ShapeError) as error:
             raise type(error)(self.describe(str(error))) from error
-        top[0].reshape(batch.data.shape)
-        self.ops.host.copy(batch.data, top[0].mutable_cpu_data)
-        top[0].touch()
-        if len(top) > 1:
-            np.copyto(top[1].mutable_cpu_data, batch.label)
-            top[1].touch()
+        batch.unload(self.ops, top)
+        for blob in top:
+            blob.touch()
         self._feed.release()
 
     def backward(
@@ -195,7 +186,11 @@ class FedLayer(Layer):
         settings = TransformSettings.from_message(self.param.transform_param)
         self.transformer = Transformer(settings, Phase(self.phase), self.key())
         opened = self.open_source()
-        self._feed = Feed(opened.source, self._feed_settings(opened, top[0]))
+        try:
+            self._feed = Feed(opened.source, self._feed_settings(opened, top[0]))
+        except BaseException:
+            opened.source.close()
+            raise
         if self.has_epochs:
             self._feed.on_restart = self._restarting
         if self.source_is_shared:
@@ -209,13 +204,15 @@ class FedLayer(Layer):
         param = self.param.data_param
         threads = opened.threads or decoding_threads()
         ahead = param.prefetch if param.HasField("prefetch") else threads + 1
+        ahead = ahead if self.context.prefetch else 0
         return FeedSettings(
             batch_size=opened.batch_size,
             shard=self.context.shard if self.source_is_shared else Shard(),
             first_record=opened.first_record,
-            prefetch=ahead if self.context.prefetch else 0,
+            prefetch=ahead,
             threads=threads,
             channels_last=_wants_channels_last(data),
+            stage=self.ops.stage(self.transformer.rule, ahead),
         )
 
     def _restarting(self) -> None:

@@ -16,6 +16,7 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.data import draws
 from poseidon_caffe.data.hdf5_file import import_h5py
 from poseidon_caffe.data.hdf5_source import Hdf5Source, read_file_list
+from poseidon_caffe.data.host_tops import HostTops
 from poseidon_caffe.errors import DataError, LayerError
 from poseidon_caffe.layers.base import Example, Layer, LayerContext
 from poseidon_caffe.layers.registry import register
@@ -55,6 +56,7 @@ class HDF5Data(Layer):
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
         self._source: Hdf5Source | None = None
+        self._tops = HostTops(self.ops)
         self._seed: int = context.seed
         self._next = 0
         self.state_is_shared = bool(param.hdf5_data_param.shared_file_system)
@@ -100,11 +102,10 @@ class HDF5Data(Layer):
             start, step = self._next, 1
         try:
             records = range(start, start + size * step, step)
-            self._source.fill(records, [blob.mutable_cpu_data for blob in top])
+            self._source.fill(records, self._tops.arrays(top))
         except DataError as error:
             raise DataError(self.describe(str(error))) from error
-        for blob in top:
-            blob.touch()
+        self._tops.send(top)
         self._next += size * step
 
     def backward(
@@ -141,6 +142,7 @@ class HDF5Data(Layer):
 
     def close(self) -> None:
         """Drop the files."""
+        self._tops.close()
         if self._source is not None:
             self._source.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.geometry import ColumnGeometry
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.layout import PlainView
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.layers.windows import read_windows
@@ -32,6 +32,7 @@ class Im2col(Layer):
     Caffe parity: exact.
     """
 
+    storage = Storage.BOTTOM
     backward_reads_bottom = False
     backward_reads_top = False
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.gradients import param_gradients
 from poseidon_caffe.layers.layout import PlainView
 from poseidon_caffe.layers.registry import register
@@ -29,6 +29,7 @@ class InnerProduct(Layer):
     Caffe parity: exact.
     """
 
+    storage = Storage.HALF
     backward_reads_top = False
 
     num_bottom = 1
@@ -43,6 +44,7 @@ class InnerProduct(Layer):
         self._dx_view = PlainView(self.ops, context.dtype)
         self._y_view = PlainView(self.ops, context.dtype)
         self._factors: tuple[Array, Array] | None = None
+        self._wide = [Blob(dtype=context.dtype, memory=self.ops.memory) for _ in "yx"]
         #: Transposed weights' gradient is the product the other way round.
         self.offers_factors = not param.inner_product_param.transpose
         #: Backward keeps the factors but leaves the parameters' gradients alone.
@@ -128,7 +130,18 @@ class InnerProduct(Layer):
         layer's next forward; in a net whose blobs share memory only until the next
         layer's backward, so copy them in ``grad_ready`` or ``factors_ready``.
         """
-        return self._factors if self.offers_factors else None
+        if self._factors is None or not self.offers_factors:
+            return None
+        dy, x = map(self._as_params, self._factors, self._wide)
+        return dy, x
+
+    def _as_params(self, factor: Array, wide: Blob) -> Array:
+        """A factor in the parameters' type, which their gradients have."""
+        if factor.dtype == self.context.dtype:
+            return factor
+        wide.reshape(factor.shape)
+        self.ops.copy(factor, wide.data)
+        return wide.data
 
     # -- fusing ------------------------------------------------------------------
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.memory import make_buffer
 from poseidon_caffe.backend.protocols import Ops
@@ -21,7 +23,7 @@ def stored_plain(blob: Blob) -> bool:
     return not blob.channels_last or shape[1] == 1 or math.prod(shape[2:]) == 1
 
 
-def like(blob: Blob, dtype: type | None = None) -> Blob:
+def like(blob: Blob, dtype: np.dtype | type | None = None) -> Blob:
     """A fresh blob of the same shape and memory layout."""
     return Blob(
         blob.shape,
@@ -36,6 +38,10 @@ class PlainView:
 
     A contiguous array is shown as it is; another goes through a buffer that is
     kept between calls, by ``ops.copy``.
+
+    Args:
+        ops: the backend.
+        dtype: of most of the arrays; the buffer follows those that have another.
     """
 
     def __init__(self, ops: Ops, dtype: type) -> None:
@@ -46,7 +52,7 @@ class PlainView:
         """``array`` as a C-order array of ``shape``, for reading."""
         if array.flags.c_contiguous:
             return array.reshape(shape)
-        view = self._scratch_array(shape)
+        view = self._scratch_array(shape, array.dtype)
         self._ops.copy(array, view)
         return view
 
@@ -54,14 +60,16 @@ class PlainView:
         """A C-order array of ``shape`` to write; then call `write_back`."""
         if array.flags.c_contiguous:
             return array.reshape(shape)
-        return self._scratch_array(shape)
+        return self._scratch_array(shape, array.dtype)
 
     def write_back(self, view: Array, array: Array) -> None:
         """Copy what was written to a `target` into ``array``, unless it is there."""
         if not array.flags.c_contiguous:
             self._ops.copy(view, array)
 
-    def _scratch_array(self, shape: Shape) -> Array:
+    def _scratch_array(self, shape: Shape, dtype: np.dtype) -> Array:
+        if self._scratch.dtype != dtype:
+            self._scratch = Blob(dtype=dtype, memory=self._ops.memory)
         self._scratch.reshape(shape)
         return self._scratch.data
 

@@ -9,7 +9,7 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.geometry import LrnGeometry
 from poseidon_caffe.backend.protocols import LrnKernel
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.registry import register
 
 __all__ = ["LRN"]
@@ -29,6 +29,7 @@ class LRN(Layer):
     Caffe parity: exact.  As in Caffe, WITHIN_CHANNEL uses k = 1 whatever ``k`` says.
     """
 
+    storage = Storage.BOTTOM
     num_bottom = 1
     num_top = 1
 

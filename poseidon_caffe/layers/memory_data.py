@@ -10,6 +10,7 @@ import numpy as np
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.data import draws
 from poseidon_caffe.data.datum import decode
+from poseidon_caffe.data.host_tops import HostTops
 from poseidon_caffe.data.image import ColorMode
 from poseidon_caffe.data.transform import Transformer, TransformSettings
 from poseidon_caffe.errors import DataError, LayerError, ShapeError
@@ -50,6 +51,7 @@ class MemoryData(Layer):
         p = self.param.memory_data_param
         self.batch_size = int(p.batch_size)
         self.image_shape: Shape = (int(p.channels), int(p.height), int(p.width))
+        self._tops = HostTops(self.ops)
         self._data: Array | None = None
         self._labels: Array = np.zeros(0, np.float32)
         self._place = 0
@@ -165,10 +167,10 @@ class MemoryData(Layer):
             raise DataError(self.describe(problem))
         top[0].reshape((self.batch_size, *self.image_shape))
         top[1].reshape((self.batch_size, 1, 1, 1))
-        self.ops.host.copy(self._data[rows], top[0].mutable_cpu_data)
-        top[1].mutable_cpu_data[...] = self._labels[rows].reshape(-1, 1, 1, 1)
-        for blob in top:
-            blob.touch()
+        data, labels = self._tops.arrays(top)
+        self.ops.host.copy(self._data[rows], data)
+        labels[...] = self._labels[rows].reshape(-1, 1, 1, 1)
+        self._tops.send(top)
         self._place = rows.stop % len(self._data)
         if self._place == 0:
             self._has_new_data = False
@@ -189,6 +191,10 @@ class MemoryData(Layer):
         """Go on from there in the data, which the script has set again before."""
         self._added = int(state.get("added", 0))
         self._place = int(state.get("place", 0))
+
+    def close(self) -> None:
+        """Wait for copies under way."""
+        self._tops.close()
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.types import Array, Shape
 
@@ -29,6 +29,7 @@ class MVN(Layer):
     Caffe does: with a large eps it is not quite the gradient.
     """
 
+    storage = Storage.BOTTOM
     backward_reads_bottom = False
     allows_in_place = True
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.layers.base import Layer, LayerContext
+from poseidon_caffe.layers.base import Layer, LayerContext, Storage
 from poseidon_caffe.layers.layout import like
 from poseidon_caffe.types import Array
 
@@ -40,6 +40,7 @@ class NeuronLayer(Layer):
     Bottoms: (any shape).  Tops: the same shape.
     """
 
+    storage = Storage.BOTTOM
     num_bottom = 1
     num_top = 1
     allows_in_place = True

@@ -187,7 +187,9 @@ class PooledBatchNorm:
     def _correction(self, batch: int) -> BatchNormKernel:
         if batch not in self._corrections:
             shape = (batch, *self._given_geometry.x_shape[1:])
-            geometry = replace(self._given_geometry, x_shape=shape, inference=True)
+            geometry = replace(
+                self._given_geometry, x_shape=shape, relu=False, inference=True
+            )
             self._corrections[batch] = self._ops.batch_norm(geometry)
         return self._corrections[batch]
 

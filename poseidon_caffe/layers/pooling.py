@@ -10,7 +10,7 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.geometry import PoolGeometry
 from poseidon_caffe.backend.protocols import PoolKernel
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.generators import generator_state, restore_generator
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.layers.windows import check_integers
@@ -71,6 +71,7 @@ class Pooling(Layer):
     with other random numbers; its gradient in TEST is that of the weighted mean.
     """
 
+    storage = Storage.BOTTOM
     backward_reads_bottom = False
     backward_reads_top = False
 
@@ -89,6 +90,11 @@ class Pooling(Layer):
         elif self.method == "stochastic":
             # The weighted mean's gradient needs both.
             self.backward_reads_bottom = self.backward_reads_top = True
+
+    @classmethod
+    def storage_of(cls, param: Any) -> Storage:
+        """A mask's indices need more than 16 bits."""
+        return Storage.FLOAT if len(param.top) > 1 else cls.storage
 
     @property
     def method(self) -> str:

@@ -43,8 +43,8 @@ class ReLU(NeuronLayer):
         propagate_down: Sequence[bool],
         bottom: Sequence[Blob],
     ) -> None:
-        """dx = dy, times the slope where x <= 0."""
-        if not propagate_down[0]:
+        """dx = dy, times the slope where x <= 0 (unless `skip_backward`)."""
+        if not propagate_down[0] or self.skip_backward:
             return
         # The output's sign is the input's unless the slope is negative.
         seen = top[0].data if self.slope >= 0 else bottom[0].data

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.layers.base import Example, Layer, LayerContext
+from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.bias import broadcast_shape, check_broadcast
 from poseidon_caffe.layers.gradients import param_gradients
 from poseidon_caffe.layers.neuron import SavedInput
@@ -30,6 +30,7 @@ class Scale(Layer):
     Caffe parity: exact.
     """
 
+    storage = Storage.BOTTOM
     backward_reads_top = False
 
     min_bottom = 1

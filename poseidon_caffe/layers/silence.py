@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.layers.base import Example, Layer
+from poseidon_caffe.layers.base import Example, Layer, Storage
 from poseidon_caffe.layers.registry import register
 
 __all__ = ["Silence"]
@@ -20,6 +20,7 @@ class Silence(Layer):
     Caffe parity: exact.
     """
 
+    storage = Storage.MOVED
     min_bottom = 1
     num_top = 0
 

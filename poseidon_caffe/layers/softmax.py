@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.layers.base import Example
+from poseidon_caffe.layers.base import Example, Storage
 from poseidon_caffe.layers.neuron import NeuronLayer
 from poseidon_caffe.layers.registry import register
 
@@ -21,6 +21,7 @@ class Softmax(NeuronLayer):
     Caffe parity: exact.
     """
 
+    storage = Storage.FLOAT
     backward_reads_bottom = False
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

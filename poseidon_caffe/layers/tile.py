@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer
+from poseidon_caffe.layers.base import Example, Layer, Storage
 from poseidon_caffe.layers.registry import register
 
 __all__ = ["Tile"]
@@ -21,6 +21,7 @@ class Tile(Layer):
     Caffe parity: exact.
     """
 
+    storage = Storage.MOVED
     backward_reads_bottom = False
     backward_reads_top = False
 

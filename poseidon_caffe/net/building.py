@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.gpu.faults import describe_oom
@@ -39,8 +41,13 @@ class Built:
     available: dict[str, int] = field(default_factory=dict)
 
 
-def build(param: Any, context: LayerContext) -> Built:
+def build(param: Any, context: LayerContext, dtypes: Mapping[str, np.dtype]) -> Built:
     """Make and set up every layer of a filtered net with splits inserted.
+
+    Args:
+        param: the net.
+        context: for every layer.
+        dtypes: what blobs are stored in that are not of ``context.dtype``.
 
     Raises:
         GraphError: layers that do not connect, parameters that cannot be shared.
@@ -57,7 +64,7 @@ def build(param: Any, context: LayerContext) -> Built:
         _add_automatic_tops(layer, wire)
         layer.check_arity(len(wire.bottom), len(wire.top))
         bottom = [built.blobs[name] for name in wire.bottom]
-        top = _make_tops(wire, built, context, plain)
+        top = _make_tops(wire, built, context, plain, dtypes)
         _set_up(layer, bottom, top)
         built.layers.append(layer)
         built.wiring.append(wire)
@@ -105,14 +112,20 @@ def _plain_blobs(param: Any) -> set[str]:
 
 
 def _make_tops(
-    wire: Wiring, built: Built, context: LayerContext, plain: set[str]
+    wire: Wiring,
+    built: Built,
+    context: LayerContext,
+    plain: set[str],
+    dtypes: Mapping[str, np.dtype],
 ) -> list[Blob]:
     tops = []
     for name, in_place in zip(wire.top, wire.in_place, strict=True):
         if not in_place:
             layout = context.ops.channels_last and name not in plain
             built.blobs[name] = Blob(
-                dtype=context.dtype, channels_last=layout, memory=context.ops.memory
+                dtype=dtypes.get(name, context.dtype),
+                channels_last=layout,
+                memory=context.ops.memory,
             )
         tops.append(built.blobs[name])
     return tops

@@ -2,7 +2,8 @@
 
 Only in-place neighbours are fused, so that no blob that a user can name loses its
 value: a ReLU into the layer before it, BatchNorm with the Scale (and ReLU) after it.
-Backward of a fused ReLU still runs, from the top's sign.
+Backward of a fused ReLU still runs, from the top's sign, but for that of a BatchNorm
+whose kernel does it.
 """
 
 from __future__ import annotations
@@ -76,13 +77,8 @@ def _fuse_batch_norm(net: Net, index: int, layer: BatchNorm) -> None:
         return
     last = _next_in_place(net, after)
     relu = net.layers[last] if last is not None else None
-    # Without backward and with stored moments only, as the kernels want it: a batch's
-    # own moments would not come out.
-    plain = isinstance(relu, ReLU) and relu.slope == 0 and not layer.will_backward
-    plain = plain and layer.use_stored
-    layer.fuse_scale(scale, relu=plain)
-    if plain and relu is not None:
-        relu.skip_forward = True
+    fits = isinstance(relu, ReLU) and layer.can_fuse_relu(relu)
+    layer.fuse_scale(scale, relu if isinstance(relu, ReLU) and fits else None)
     if layer.will_backward:
         net.complete_slots_at(after, index)
     if layer.will_backward and _in_place(net, index):

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.memory import Buffer
 from poseidon_caffe.layers.eltwise import Eltwise
@@ -28,11 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["Life", "place", "share_memory"]
 
 _ALIGN_COUNT = 16
+_WORD_BYTES = 4
 
 
 @dataclass
 class Life:
-    """A piece of memory: its size in elements and the steps it must last."""
+    """A piece of memory: its size in words of 4 bytes and the steps it must last."""
 
     count: int
     first: int
@@ -43,7 +46,7 @@ class Life:
         return self.first <= other.last and other.first <= self.last
 
     def extend(self, count: int, step: int) -> None:
-        """Also hold ``count`` elements at ``step``."""
+        """Also hold ``count`` words at ``step``."""
         self.count = max(self.count, count)
         self.first, self.last = min(self.first, step), max(self.last, step)
 
@@ -79,8 +82,9 @@ def share_memory(net: Net) -> None:
     lives: dict[int, Life] = {}
     buffers: dict[int, Buffer] = {}
     for storage, count, step in _uses(net):
-        life = lives.setdefault(id(storage), Life(count, step, step))
-        life.extend(count, step)
+        words = -(-count * storage.dtype.itemsize // _WORD_BYTES)
+        life = lives.setdefault(id(storage), Life(words, step, step))
+        life.extend(words, step)
         buffers[id(storage)] = storage
     for key in _kept(net) | constant:
         lives.pop(key, None)
@@ -88,12 +92,12 @@ def share_memory(net: Net) -> None:
     offsets, total = place([lives[key] for key in keys])
     if not keys:
         return
-    first = buffers[keys[0]]
-    arena = first.memory.zeros(total, first.dtype)
+    memory = buffers[keys[0]].memory
+    arena = memory.zeros(total * _WORD_BYTES, np.uint8)
     for key, offset in zip(keys, offsets, strict=True):
-        buffer = buffers[key]
-        buffer.raw = arena[offset : offset + lives[key].count]
-        buffer.generation += 1
+        size = lives[key].count * _WORD_BYTES
+        piece = arena[offset * _WORD_BYTES :][:size]
+        buffers[key].move(piece.view(buffers[key].dtype))
 
 
 def _uses(net: Net) -> Iterator[tuple[Buffer, int, int]]:
@@ -177,7 +181,7 @@ def _alias(net: Net, one: Blob, other: Blob) -> None:
     old, new = one.diff_storage, other.diff_storage
     if old is new or math.prod(one.shape) != math.prod(other.shape):
         return
-    if one.channels_last != other.channels_last:
+    if one.channels_last != other.channels_last or one.dtype != other.dtype:
         return
     for blob in net.blobs.values():
         if blob.diff_storage is old:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.backend.protocols import Ops
+from poseidon_caffe.backend.protocols import LossScale, Ops
 from poseidon_caffe.errors import GraphError
 from poseidon_caffe.layers.base import Layer, LayerContext, Pool
 from poseidon_caffe.net.building import build, fill_loss_weights, out_of_memory
@@ -18,9 +18,11 @@ from poseidon_caffe.net.debug import DebugListener, DebugLog, first_non_finite
 from poseidon_caffe.net.filtering import filter_net, net_state
 from poseidon_caffe.net.fuse import fuse
 from poseidon_caffe.net.hooks import DONE, NetObserver, NullObserver, ParamSlot
+from poseidon_caffe.net.layer_backward import run_backward
 from poseidon_caffe.net.memory import share_memory
 from poseidon_caffe.net.options import NetOptions
 from poseidon_caffe.net.param_groups import ParamGroup, gather
+from poseidon_caffe.net.precision import insert_casts
 from poseidon_caffe.net.replay import StepReplay, obstacle
 from poseidon_caffe.net.splits import insert_splits
 from poseidon_caffe.net.weights import copy_layers
@@ -45,7 +47,7 @@ class Net(NetWeights):
         shard: which worker of a cluster this is.
 
     Attributes:
-        param: the NetParameter as built: filtered, splits inserted.
+        param: the NetParameter as built: filtered, splits and casts inserted.
         blobs: every blob by name, in Caffe's order.
         layers, layer_names, bottom_blobs, top_blobs, bottom_names, top_names,
         bottom_need_backward, layer_need_backward: per layer.
@@ -53,12 +55,17 @@ class Net(NetWeights):
         slots: the learnable ones as solvers and clusters see them.
         groups: the same in pieces of memory, when memory is planned; else empty.
         observer: told about progress (wait-free backpropagation).
+        reshapes: how often a layer had to follow other shapes.
         pool: what BatchNorm pools its moments with (`set_pool`), or None.
+        loss_scale: a factor on all gradients, for who takes it out again; or None.
 
     Raises:
         GraphError, LayerError, DataError: the net cannot be built.
         WeightsError: parameters that stand in ``param`` itself do not fit.
     """
+
+    pool: Pool | None = None
+    loss_scale: LossScale | None = None
 
     def __init__(
         self,
@@ -78,8 +85,8 @@ class Net(NetWeights):
         context = LayerContext(ops, phase, dtype, seed, shard, options.prefetch)
         stages = list(dict.fromkeys([*param.state.stage, *stages]))
         filtered = filter_net(param, net_state(phase, level, stages))
-        self.param = insert_splits(filtered)
-        built = build(self.param, context)
+        self.param, dtypes = insert_casts(insert_splits(filtered), context.half_dtype)
+        built = build(self.param, context, dtypes)
         for layer, wire in zip(built.layers, built.wiring, strict=True):
             if options.forward_only:
                 wire.need = False
@@ -108,17 +115,15 @@ class Net(NetWeights):
         self.output_names = sorted(built.available)
         self.groups: list[ParamGroup] = []
         self.observer: NetObserver = NullObserver()
-        self.pool: Pool | None = None
         hooks: list[list[LayerHook]] = [[], [], [], []]
         self.before_forward_hooks, self.after_forward_hooks = hooks[:2]
         self.before_backward_hooks, self.after_backward_hooks = hooks[2:]
+        self.reshapes = 0
         self._total = ops.loss_total()
         self._has_loss = any(any(layer.loss_weights) for layer in self.layers)
         self._debug = DebugLog(self)
         self.debug_info = bool(self.param.debug_info)
-        self._shapes: list[tuple[Shape, ...]] = [
-            self._layer_shapes(i) for i in range(len(self.layers))
-        ]
+        self._shapes = [self._layer_shapes(i) for i in range(len(self.layers))]
         self._take_stored_params()
         self._optimise()
         records = options.capture and obstacle(self) is None
@@ -291,12 +296,7 @@ class Net(NetWeights):
             for hook in self.before_backward_hooks:
                 hook(i)
             if self.layer_need_backward[i]:
-                layer, bottom = self.layers[i], self.bottom_blobs[i]
-                try:
-                    need = self.bottom_need_backward[i]
-                    layer.backward(self.top_blobs[i], need, bottom)
-                except MemoryError as error:
-                    raise out_of_memory(layer, bottom, error, self) from error
+                run_backward(self, i)
                 if self.debug_info:
                     self._debug.backward(i)
             for hook in self.after_backward_hooks:
@@ -344,6 +344,7 @@ class Net(NetWeights):
         same = self._layer_shapes(index) == self._shapes[index]
         if same and not layer.runs_user_code:
             return
+        self.reshapes += 1
         layer.reshape(self.bottom_blobs[index], top)
         fill_loss_weights(layer, top)
         self._shapes[index] = self._layer_shapes(index)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["StepReplay", "obstacle"]
 
 _MOST_RECORDS = 8
-"""Steps of more kinds than that (of batches that differ in shape) are not recorded."""
+"""Kinds of steps that are recorded at a time; further ones run as they are."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,19 @@ class _Kind:
 
 @dataclass
 class _Record:
-    """A step that has run, and once it was seen twice its recording.
+    """A step that has run, and once it ran again, with nothing moved, its recording.
 
     Attributes:
-        allocations: arrays made when it was recorded; more mean that it is stale.
+        state: of `StepReplay` when it ran.
+        replay: the recording.
         zeros_after: the flags of `_Kind.zeros` after the step.
+        runs: how often it was replayed.
     """
 
+    state: tuple[int, int]
     replay: Replay | None = None
-    allocations: int = 0
     zeros_after: tuple[bool, ...] = ()
+    runs: int = 0
 
 
 def obstacle(net: Net) -> str | None:
@@ -58,6 +61,8 @@ def obstacle(net: Net) -> str | None:
     if not net.ops.captures:
         return "the backend records nothing"
     for layer, bottoms in zip(net.layers, net.bottom_blobs, strict=True):
+        if not bottoms and any(layer.loss_weights):
+            return f"layer {layer.name} ({layer.type}) is a loss without bottoms"
         if layer.runs_user_code or (layer.works_on_host and bottoms):
             return f"layer {layer.name} ({layer.type}) works on the host"
     return None
@@ -97,18 +102,33 @@ class StepReplay:
         net.run_forward(self._sources)
         kind = _Kind(self._shapes(), self._zeros(), last_pass)
         record = self._records.get(kind)
-        if record is None:
-            if len(self._records) < _MOST_RECORDS:
-                self._records[kind] = _Record()
+        if record is None or record.state != self._state():
             work(self._rest)
+            self._note(kind)
             return
-        if record.replay is None or record.allocations != net.ops.allocations():
+        if record.replay is None:
             record.replay = net.ops.capture(lambda: work(self._rest))
-            record.allocations = net.ops.allocations()
             record.zeros_after = self._zeros()
         record.replay.run()
+        record.runs += 1
         for blob, zero in zip(net.learnable, record.zeros_after, strict=True):
             blob.diff_is_zero = zero
+
+    def _state(self) -> tuple[int, int]:
+        """Counts that change when memory moves or a layer sees other shapes.
+
+        They never come back, so what was recorded before is of no use then: its
+        arrays may be others' by now, and layers may have made new ones.
+        """
+        return self._net.ops.allocations(), self._net.reshapes
+
+    def _note(self, kind: _Kind) -> None:
+        """Remember that a step has run, and forget what can no longer be replayed."""
+        state = self._state()
+        kept = {k: r for k, r in self._records.items() if r.state == state}
+        if len(kept) < _MOST_RECORDS:
+            kept[kind] = _Record(state)
+        self._records = kept
 
     def _shapes(self) -> tuple[Shape, ...]:
         net = self._net

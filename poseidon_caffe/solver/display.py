@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from poseidon_caffe.net.net import Net
-from poseidon_caffe.solver.events import Event, FinalLoss, IterationDisplayed
+from poseidon_caffe.solver.events import (
+    Event,
+    FinalLoss,
+    IterationDisplayed,
+    Warned,
+)
 from poseidon_caffe.solver.testing import output_values
 from poseidon_caffe.types import Array, GradientSync
 
@@ -30,6 +35,7 @@ class Display:
     def __init__(self, param: Any, emit: Callable[[Event], None]) -> None:
         self._param = param
         self._emit = emit
+        self._skipped = 0
         self.restart_clock(0)
 
     def is_due(self, iteration: int) -> bool:
@@ -68,7 +74,23 @@ class Display:
 
         values = [loss, *(output.value for output in outputs)]
         sync.average(np.array(values, np.float64), tell)
+        self._warn_of_overflow(net)
         self.restart_clock(iteration)
+
+    def _warn_of_overflow(self, net: Net) -> None:
+        """Say so when updates are skipped that no smaller loss scale would save."""
+        if net.loss_scale is None:
+            return
+        state = net.loss_scale.state()
+        more = int(state["skipped"]) - self._skipped
+        self._skipped = int(state["skipped"])
+        if more > 0 and state["factor"] <= 1:
+            self._emit(
+                Warned(
+                    f"{more} updates were skipped since the last display: gradients "
+                    "are too large for float16; use --precision bf16"
+                )
+            )
 
     def show_final(self, iteration: int, loss: float, sync: GradientSync) -> None:
         """Tell of the smoothed loss after the last iteration."""

@@ -89,6 +89,19 @@ class History:
         for i in range(slot, len(self._buffers), self._slots):
             self._buffers[i].to_device()
 
+    def keep_on_host(self, slot: int) -> None:
+        """Let one parameter's arrays be NumPy arrays from now on, live for good.
+
+        What a cluster's servers update, whose kernels run on the host.
+        """
+        for i in range(slot, len(self._buffers), self._slots):
+            if self._buffers[i].memory.is_host:
+                continue
+            old = None if self._is_zero(i) else self._host(i)
+            self._buffers[i] = Buffer(self._dtype)
+            if old is not None:
+                self._host(i, write=True)[...] = old
+
     def host_of(self, slot: int) -> tuple[Array, ...]:
         """The flat NumPy arrays of one parameter, one per quantity, to write.
 

@@ -42,7 +42,11 @@ class SolverRowUpdater:
         )
 
     def history_of(self, slot: int) -> tuple[Array, ...]:
-        """The solver's own history arrays of one parameter: flat, live, NumPy's."""
+        """The solver's own history arrays of one parameter: flat, live, NumPy's.
+
+        They stay on the host from then on.
+        """
+        self._history.keep_on_host(slot)
         return self._history.host_of(slot)
 
     @np.errstate(all="ignore")  # as in the solver: overflow shows in the loss

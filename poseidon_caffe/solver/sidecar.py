@@ -79,7 +79,8 @@ class Sidecar:
 
     def to_json(self) -> str:
         """One JSON text; equal sidecars give equal texts."""
-        return json.dumps(asdict(self), default=_plain, sort_keys=True, indent=1) + "\n"
+        fields = {**asdict(self), "workers": [w.to_json() for w in self.workers]}
+        return json.dumps(fields, default=_plain, sort_keys=True, indent=1) + "\n"
 
     def is_whole(self, folder: Path) -> bool:
         """Whether both files stand in ``folder`` with the right contents."""

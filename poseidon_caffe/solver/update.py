@@ -128,7 +128,8 @@ class Updater:
             sync.wait(slot.index)
         learnable = self._net.learnable
         before = [learnable[slot.index].cpu_data.copy() for slot in moving if debug]
-        self._net.ops.update(self._rule, step, self._segments_of(moving, step, scale))
+        updates = self._net.loss_scale or self._net.ops
+        updates.update(self._rule, step, self._segments_of(moving, step, scale))
         for slot in moving:
             self._net.learnable[slot.index].touch()
         if debug:
@@ -166,7 +167,11 @@ class Updater:
         if limit < 0:
             return 1.0
         norm = self._gradient_norm(sync)
-        if norm <= limit:
+        scaling = self._net.loss_scale
+        if scaling is not None:
+            norm /= scaling.factor()
+        if norm <= limit or (scaling is not None and not math.isfinite(norm)):
+            # A scaled norm may overflow: the step is skipped then.
             return 1.0
         scale = limit / norm
         self._emit(GradientsClipped(step.iteration, norm, limit, scale))

@@ -22,23 +22,30 @@ class WorkerState:
     Attributes:
         train: `Net.state` of the train net; tests: of each test net.
         losses: the window of the smoothed loss, oldest first.
+        loss_scale: `LossScale.state`, where the loss is scaled.
     """
 
     train: JsonObject = field(default_factory=dict)
     tests: list[JsonObject] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    loss_scale: JsonObject | None = None
 
     def to_json(self) -> JsonObject:
-        """The fields by name."""
-        return asdict(self)
+        """The fields by name; no loss scale where there is none, as before it came."""
+        fields = asdict(self)
+        if self.loss_scale is None:
+            del fields["loss_scale"]
+        return fields
 
 
 def capture(solver: Solver) -> WorkerState:
     """The present state of this worker."""
+    scale = solver.net.loss_scale
     return WorkerState(
         train=solver.net.state(),
         tests=[net.state() for net in solver.test_nets],
         losses=solver.window.values(),
+        loss_scale=None if scale is None else scale.state(),
     )
 
 
@@ -52,6 +59,9 @@ def apply_worker(solver: Solver, state: WorkerState) -> None:
     for net, layers in _nets(solver, state):
         net.restore_state(layers)
     solver.window.replace(state.losses)
+    scale = solver.net.loss_scale
+    if scale is not None and state.loss_scale is not None:
+        scale.restore_state(state.loss_scale)
 
 
 def apply_shared(

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from poseidon_caffe.backend.blob import Blob
+from poseidon_caffe.backend.gpu.base import flat
+from poseidon_caffe.backend.gpu.device import pointer
 from poseidon_caffe.backend.memory import empty_array, view_of
 from poseidon_caffe.errors import ShapeError
+from tests.devices import gpu_ops
 
 SHAPE = (2, 3, 4, 5)
 
@@ -112,3 +115,116 @@ def test_key_says_whether_data_may_have_changed():
     assert blob.key != first
     blob.exposed = True
     assert blob.key is None
+
+
+# -- on a device ---------------------------------------------------------------------
+def there(shape, **more):
+    """A blob of the GPU backend."""
+    return Blob(shape, memory=gpu_ops().memory, **more)
+
+
+def written_by_a_kernel(array, value):
+    """What a kernel that fills an array leaves behind."""
+    gpu_ops().memory.upload(np.full(array.size, value, array.dtype), flat(array))
+
+
+def read_by_a_kernel(array):
+    out = np.empty(array.size, array.dtype)
+    gpu_ops().memory.download(flat(array), out)
+    return out
+
+
+def test_device_blobs_are_zero_on_both_sides():
+    for last in (False, True):
+        blob = there(SHAPE, channels_last=last)
+        assert blob.data.shape == blob.diff.shape == SHAPE
+        assert not blob.cpu_data.any()
+        assert not blob.mutable_cpu_diff.any()
+        assert blob.cpu_data.shape == SHAPE
+        assert blob.cpu_data.flags.c_contiguous is not last
+
+
+def test_both_sides_have_one_layout():
+    values = np.arange(120, dtype=np.float32).reshape(SHAPE)
+    blob = there(SHAPE, channels_last=True)
+    blob.mutable_cpu_data[...] = values
+    stored = read_by_a_kernel(blob.data)
+    np.testing.assert_array_equal(stored, values.transpose(0, 2, 3, 1).reshape(-1))
+    np.testing.assert_array_equal(blob.cpu_data, values)
+
+
+def test_a_cleared_diff_is_zero_for_everybody():
+    blob = there((3,))
+    blob.mutable_cpu_diff[...] = 5
+    blob.clear_diff()
+    assert blob.cpu_diff.tolist() == [0, 0, 0]
+    blob.mutable_cpu_diff[...] = 6
+    assert read_by_a_kernel(blob.diff).tolist() == [6, 6, 6]
+    blob.clear_diff()
+    blob.mutable_cpu_diff[0] = 7
+    assert blob.cpu_diff.tolist() == [7, 0, 0]
+    assert not blob.diff_is_zero
+    blob.clear_diff()
+    assert read_by_a_kernel(blob.diff).tolist() == [0, 0, 0]
+
+
+def test_kernels_overwrite_a_cleared_diff_and_add_to_another():
+    blob = there((3,))
+    blob.mutable_cpu_diff[...] = 5
+    target, accumulate = blob.gradient_target()
+    assert accumulate
+    assert read_by_a_kernel(target).tolist() == [5, 5, 5]
+    blob.clear_diff()
+    target, accumulate = blob.gradient_target()
+    assert not accumulate
+    written_by_a_kernel(target, 2)
+    assert blob.cpu_diff.tolist() == [2, 2, 2]
+
+
+def test_sharing_across_shapes_and_growth():
+    first, second = there((2, 6)), there((3, 4))
+    kept = first.mutable_cpu_data
+    kept[...] = 7
+    before = gpu_ops().allocations()
+    second.share_data(first)
+    second.share_diff(first)
+    assert gpu_ops().allocations() > before
+    again = gpu_ops().allocations()
+    second.share_data(first)
+    second.share_diff(first)
+    assert gpu_ops().allocations() == again
+    assert (second.cpu_data == 7).all()
+    written_by_a_kernel(second.data, 8)
+    assert (first.cpu_data == 8).all()
+    assert (kept == 8).all()
+    for blob in (second, first):
+        blob.reshape((50, 50))
+    second.mutable_cpu_data[...] = 9
+    assert (read_by_a_kernel(first.data) == 9).all()
+    assert first.data.shape == (50, 50)
+    assert (kept == 8).all()
+
+
+def test_a_smaller_shape_keeps_what_the_larger_had():
+    blob = there((4, 6))
+    blob.mutable_cpu_data[...] = np.arange(24).reshape(4, 6)
+    blob.reshape((3,))
+    blob.mutable_cpu_data[1] = -1
+    assert read_by_a_kernel(blob.data).tolist() == [0, -1, 2]
+    blob.reshape((2, 12))
+    assert blob.cpu_data.reshape(-1).tolist() == [0, -1, *range(2, 24)]
+
+
+def test_a_move_into_an_arena_is_seen_by_all_that_share():
+    first, second = there((2, 3)), there((6,))
+    second.share_data(first)
+    old = first.data
+    arena = gpu_ops().memory.zeros(64, np.float32)
+    written_by_a_kernel(arena, 3)
+    first.data_storage.move(arena[16:22])
+    assert (second.cpu_data == 3).all()
+    assert pointer(second.data) == pointer(arena) + 64 != pointer(old)
+    second.mutable_cpu_data[...] = 4
+    assert (read_by_a_kernel(first.data) == 4).all()
+    got = read_by_a_kernel(arena)
+    assert got.tolist() == [3] * 16 + [4] * 6 + [3] * 42

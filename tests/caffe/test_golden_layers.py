@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from poseidon_caffe import caffe
-from tests.caffe.backends import BACKENDS, replay_on
+from tests.caffe.backends import BACKENDS, replay_on, times
 from tests.golden_support import Recording, assert_close, cases
 
 # Types of Caffe's catalogue that a later issue builds: take a name out once its
@@ -45,6 +45,7 @@ def backend(request):
 
 @pytest.mark.parametrize("name", BUILT)
 def test_as_caffe(name, backend, tmp_path):
+    within = times(backend)
     recording = RECORDINGS[name]
     phase = getattr(caffe, recording.text("phase"))
     net = caffe.Net(recording.write("net", tmp_path / "net.prototxt"), phase)
@@ -59,9 +60,11 @@ def test_as_caffe(name, backend, tmp_path):
 
     net.forward()
     for blob, values in recording.under("out"):
-        assert_close(net.blobs[blob].data, values, f"out/{blob}")
+        assert_close(net.blobs[blob].data, values, f"out/{blob}", within)
     for index, values in recording.under("param_after"):
-        assert_close(layer.blobs[int(index)].data, values, f"param_after/{index}")
+        assert_close(
+            layer.blobs[int(index)].data, values, f"param_after/{index}", times(backend)
+        )
 
     if not dict(recording.under("in_diff")) and not dict(recording.under("param_diff")):
         assert layer.type in WITHOUT_GRADIENT
@@ -72,9 +75,11 @@ def test_as_caffe(name, backend, tmp_path):
         blob.diff[...] = 0
     net.backward()
     for blob, values in recording.under("in_diff"):
-        assert_close(net.blobs[blob].diff, values, f"in_diff/{blob}")
+        assert_close(net.blobs[blob].diff, values, f"in_diff/{blob}", within)
     for index, values in recording.under("param_diff"):
-        assert_close(layer.blobs[int(index)].diff, values, f"param_diff/{index}")
+        assert_close(
+            layer.blobs[int(index)].diff, values, f"param_diff/{index}", times(backend)
+        )
 
 
 # A Parameter's gradient is the memory of its top's, which each pass writes anew.
@@ -87,6 +92,7 @@ ACCUMULATING = [
 
 @pytest.mark.parametrize("name", ACCUMULATING)
 def test_a_second_backward_adds_to_the_parameter_gradients(name, backend, tmp_path):
+    within = times(backend)
     recording = RECORDINGS[name]
     phase = getattr(caffe, recording.text("phase"))
     net = caffe.Net(recording.write("net", tmp_path / "net.prototxt"), phase)
@@ -103,4 +109,4 @@ def test_a_second_backward_adds_to_the_parameter_gradients(name, backend, tmp_pa
         net.backward()
     for index, values in recording.under("param_diff"):
         got = layer.blobs[int(index)].diff
-        assert_close(got, 2 * np.asarray(values), f"param_diff/{index}")
+        assert_close(got, 2 * np.asarray(values), f"param_diff/{index}", within)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from poseidon_caffe import caffe
+from tests.caffe.backends import replay_on
+from tests.devices import ON_CUDA
 from tests.golden_support import (
     GOLDEN,
     assert_norm,
@@ -23,8 +25,24 @@ SUMMARIES = summaries()
 RERUNS = 5
 
 
-@pytest.mark.parametrize("name", sorted(SUMMARIES))
-def test_as_caffe(name):
+def _case(name, backend):
+    slow = backend == "gpu" and name.startswith("vgg") and not ON_CUDA
+    return pytest.param(name, backend, marks=[pytest.mark.slow] if slow else [])
+
+
+CASES = [
+    _case(name, backend) for backend in ("cpu", "gpu") for name in sorted(SUMMARIES)
+]
+
+
+@pytest.fixture
+def backend(request):
+    with replay_on(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize(("name", "backend"), CASES, indirect=["backend"])
+def test_as_caffe(name, backend):
     expected = SUMMARIES[name]
     net = caffe.Net(str(GOLDEN / "nets" / name), caffe.TEST)
     made_by_net = [
@@ -45,10 +63,13 @@ def test_as_caffe(name):
         assert_norm(_gradient(net, key), summary, f"gradient of {key}")
     doubtful = {key: _samples(net, gradients, key) for key in gradients}
     doubtful = {key: x for key, x in doubtful.items() if _off(x, net, gradients, key)}
-    if doubtful and not _rounds_as_the_recorder():
+    if doubtful and (backend == "gpu" or not _rounds_as_the_recorder()):
         _widen_by_rounding(net, gradients, doubtful)
     left = {key: _off(x, net, gradients, key) for key, x in doubtful.items()}
-    assert not any(left.values()), f"off, in units of the tolerance: {left}"
+    most = 2 if backend == "gpu" else 1
+    assert max(left.values(), default=0) <= most, (
+        f"off, in units of the tolerance: {left}"
+    )
 
 
 def _backward(net):
@@ -75,7 +96,7 @@ def _off(samples, net, gradients, key):
 def _rounds_as_the_recorder():
     """Whether this CPU has the instructions of the one that recorded Caffe.
 
-    There the fixed tolerance holds and nothing is widened.
+    There the fixed tolerance holds on the CPU and nothing is widened.
     """
     flags = Path("/proc/cpuinfo")
     return flags.exists() and " avx512f" in flags.read_text(encoding="utf-8")
@@ -88,8 +109,9 @@ def _widen_by_rounding(net, gradients, ranges):
     by 1e-6, or an input of ReLU is that small, rounding (so the instruction set)
     says who gets the gradient.  GoogLeNet at batch 2 has a handful of such places;
     its gradients in float64 are as far from Caffe's as those in float32 are.  So,
-    on CPUs without AVX-512, where samples lie outside the tolerance, the net is run
-    again with its input changed by a millionth, and Caffe's must lie among the results.
+    on a GPU and on CPUs without AVX-512, where samples lie outside the tolerance, the
+    net is run again with its input changed by a millionth, and Caffe's must lie among
+    the results; a GPU, which adds in yet another order, has twice the tolerance.
     """
     data = net.blobs["data"].data
     original = data.copy()

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from poseidon_caffe import caffe
-from tests.caffe.backends import BACKENDS, replay_on
+from tests.caffe.backends import BACKENDS, replay_on, times
 from tests.golden_support import GOLDEN, Recording, assert_close, cases
 
 TRAJECTORY = 2.0  # tolerance, in units of a layer's
@@ -32,7 +32,7 @@ def _set_parameters(net, recording):
         net.params[layer][int(index)].data[...] = values
 
 
-def _run(solver, recording, first):
+def _run(solver, recording, first, within):
     """Feed the batches from ``first`` on; every parameter after every step."""
     for step in range(first, int(recording.arrays["steps"])):
         for blob, batches in recording.under("batch"):
@@ -40,13 +40,13 @@ def _run(solver, recording, first):
         solver.step(1)
         assert solver.iter == step + 1
         loss = solver.net.blobs["loss"].data
-        assert_close(loss, recording.arrays[f"loss/{step}"], f"loss/{step}", TRAJECTORY)
+        assert_close(loss, recording.arrays[f"loss/{step}"], f"loss/{step}", within)
         after = list(recording.under(f"after/{step}"))
         assert after
         for key, values in after:
             layer, index = key.rsplit("/", 1)
             got = solver.net.params[layer][int(index)].data
-            assert_close(got, values, f"after/{step}/{key}", TRAJECTORY)
+            assert_close(got, values, f"after/{step}/{key}", within)
 
 
 @pytest.mark.parametrize("name", cases("solvers"))
@@ -54,7 +54,7 @@ def test_trajectory(name, backend, tmp_path, monkeypatch):
     recording = Recording.load("solvers", name)
     solver = _solver(recording, tmp_path, monkeypatch)
     _set_parameters(solver.net, recording)
-    _run(solver, recording, 0)
+    _run(solver, recording, 0, TRAJECTORY * times(backend))
 
 
 RESUMED = [name for name in cases("solvers") if name.startswith("resume_")]
@@ -77,7 +77,7 @@ def test_caffes_own_snapshot_goes_on_as_caffe_did(name, backend, tmp_path, monke
         layer, index = key.rsplit("/", 1)
         got = solver.net.params[layer][int(index)].data
         assert_close(got, values, f"restored {key}", TRAJECTORY)
-    _run(solver, recording, RESUMED_AFTER)
+    _run(solver, recording, RESUMED_AFTER, TRAJECTORY * times(backend))
 
 
 def test_both_forms_of_snapshot_are_covered():

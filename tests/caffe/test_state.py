@@ -42,10 +42,15 @@ def test_without_a_seed_every_net_is_another(opened):
     assert (_draws(opened())[0] != _draws(opened())[0]).any()
 
 
-def test_gpu_mode_says_that_there_is_none(opened):
+def test_gpu_mode_without_a_gpu_says_why_and_goes_on(opened, monkeypatch):
+    def none_here(device: int) -> None:
+        raise BackendError(f"no such GPU: {device}")
+
+    monkeypatch.setattr(state, "check_gpu", none_here)
     caffe.set_device(0)
-    with pytest.warns(RuntimeWarning, match="no GPU"):
+    with pytest.warns(RuntimeWarning, match="no such GPU: 0; nets run on the CPU"):
         caffe.set_mode_gpu()
+    assert opened()._core.ops.name != "gpu"
     caffe.set_mode_cpu()
     opened().forward()
     assert not caffe.has_nccl()

@@ -12,7 +12,7 @@ from poseidon_caffe.cli.flags import Arguments, parse
 from poseidon_caffe.cli.gpu_flags import GPU_FLAGS
 from poseidon_caffe.cli.gpus import listed_gpus, single_gpu, training_gpu
 from poseidon_caffe.cli.launched import Launched
-from poseidon_caffe.errors import GpuError
+from poseidon_caffe.errors import GpuError, UsageError
 from poseidon_caffe.report.glog import Glog
 from poseidon_caffe.schema.messages import SolverParameter
 
@@ -136,3 +136,12 @@ def test_commands_that_use_one(two, log):
         "I Use GPU with device ID 0",
         f"I GPU device name: {NAME}",
     ]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_16_bits_need_a_gpu(none, log, precision):
+    message = f"--precision {precision} needs a GPU"
+    with pytest.raises(UsageError, match=message):
+        single_gpu(given(f"--precision={precision}"), log, tag="t")
+    with pytest.raises(UsageError, match=message):
+        choose(log, f"--precision={precision}")

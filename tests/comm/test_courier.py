@@ -417,3 +417,25 @@ def test_close_before_the_start_and_twice(alone):
     Courier(FakeNetwork(1).transport(0), ClusterSettings()).close()
     alone.close()
     alone.close()
+
+
+# -- what waits for something else than messages -------------------------------------
+def test_what_awaits_a_condition_is_done_in_order(alone):
+    happened, done = set(), []
+    for k in range(3):
+        alone.when(lambda k=k: k in happened, lambda k=k: done.append(k))
+    happened.update({1, 2})
+    time.sleep(0.01)
+    assert not done, "the first has not happened"
+    happened.add(0)
+    alone.wait_for(lambda: len(done) == 3, WHAT)
+    assert done == [0, 1, 2]
+
+
+def test_what_is_awaited_is_done_before_the_end():
+    courier = Courier(FakeNetwork(1).transport(0), ClusterSettings())
+    courier.start()
+    since, done = time.monotonic(), []
+    courier.when(lambda: time.monotonic() > since + 0.05, lambda: done.append(1))
+    assert courier.close()
+    assert done

@@ -24,8 +24,8 @@ from tests.comm.trials import (
 )
 
 #: How far parameters may be apart, in parts of the largest; the rest ten times that.
-LIMITS = {"reference": 1e-9, "cpu": 2e-4}
-BACKENDS = tuple(LIMITS)
+LIMITS = {"reference": 1e-9, "cpu": 2e-4, "gpu": 2e-4}
+BACKENDS = ("reference", "cpu")
 MODES = ("off", "on", "auto")
 
 WAYS = {
@@ -48,10 +48,24 @@ WAYS = {
 }
 
 
+#: Without servers: the GPUs' own means.
+REDUCED = {
+    "reduced": {"nccl": True},
+    "reduced-all": {
+        "net": "batch_norm",
+        "nccl": True,
+        "pooled": True,
+        "more": 'clip_gradients: 0.9 iter_size: 2 regularization_type: "L1"',
+    },
+    "reduced-shared": {"net": "shared", "nccl": True, "more": "clip_gradients: 0.9"},
+}
+
+
 def trial(workers, backend, solver, mode, way):
-    settings = {"svb": mode, **WAYS[way].get("settings", {})}
+    kind = {**WAYS, **REDUCED}[way]
+    settings = {"svb": mode, **kind.get("settings", {})}
     name = f"{backend}-{workers}-{solver}-{mode}-{way}"
-    kind = {**WAYS[way], "settings": settings}
+    kind = {**kind, "settings": settings}
     return Trial(name, workers, backend=backend, solver=solver, **kind)
 
 
@@ -67,6 +81,26 @@ def quick_trials():
 
 
 QUICK = named(list(quick_trials()))
+#: On emulated GPUs whose streams run apart: every rule, and every way that differs.
+GPU = named(
+    [
+        trial(workers, "gpu", solver, mode, way)
+        for workers, solver, mode, way in (
+            (2, "SGD", "on", "plain"),
+            (3, "Nesterov", "off", "clip"),
+            (2, "AdaGrad", "auto", "passes"),
+            (3, "RMSProp", "auto", "all"),
+            (2, "AdaDelta", "off", "merged"),
+            (3, "Adam", "auto", "shared"),
+            (2, "SGD", "on", "pooled"),
+            (3, "SGD", "off", "ssp"),
+            (2, "Adam", "auto", "waiting"),
+            (3, "SGD", "auto", "reduced"),
+            (2, "Adam", "auto", "reduced-all"),
+            (2, "AdaDelta", "auto", "reduced-shared"),
+        )
+    ]
+)
 #: Each of these runs once more.
 TWICE = [
     trial(3, "cpu", "SGD", "auto", "plain"),
@@ -137,6 +171,20 @@ def quick(tmp_path_factory, records):
 @pytest.mark.parametrize("name", QUICK)
 def test_workers_together_are_one(quick, records, name):
     check(QUICK[name], quick[name], records)
+
+
+@pytest.fixture(scope="module")
+def on_gpus(tmp_path_factory, records):
+    """Results of the trials on GPUs."""
+    folder = tmp_path_factory.mktemp("gpus")
+    run(folder, records, list(GPU.values()), timeout_s=250)
+    return {name: load_result(folder, each) for name, each in GPU.items()}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("name", GPU)
+def test_gpus_together_are_one_cpu(on_gpus, records, name):
+    check(GPU[name], on_gpus[name], records)
 
 
 @pytest.mark.mpi

@@ -15,6 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from poseidon_caffe.backend.gpu.emulator.device import EmulatedDevice
+from poseidon_caffe.backend.gpu.emulator.stream import Schedule
+from poseidon_caffe.backend.gpu.ops import GpuOps
+from poseidon_caffe.backend.gpu.settings import GpuSettings
+from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.backend.select import get_ops
 from poseidon_caffe.cli.models import FAST
 from poseidon_caffe.comm.settings import ClusterSettings
@@ -105,12 +110,14 @@ class Trial:
     Attributes:
         name: of its files.
         workers, servers: ranks of each kind.
-        backend: "cpu" (float32, as fast as it goes) or "reference" (float64).
+        backend: "cpu" (float32, as fast as it goes), "reference" (float64), or "gpu"
+            (emulated, float32; `alone` runs on the CPU).
         solver: key of `SOLVERS`; ``more`` is further text of the solver's prototxt.
         net: key of `NETS`.
         settings: of the cluster, `ClusterSettings` by name.
         merge_bytes: of small slots.
         pooled: BatchNorm over all workers.
+        nccl: every rank updates itself, with means as NCCL would make them.
         iterations: how many.
         batch: of a worker.
     """
@@ -125,6 +132,7 @@ class Trial:
     settings: dict[str, Any] = field(default_factory=dict)
     merge_bytes: int = 2048
     pooled: bool = False
+    nccl: bool = False
     iterations: int = 30
     batch: int = BATCH
 
@@ -182,6 +190,14 @@ def make_records(folder: Path) -> Path:
     return source
 
 
+def ops_of(backend: str, seed: int = 0) -> Ops:
+    """The backend; a GPU's streams work in an order that depends on the seed."""
+    if backend != "gpu":
+        return get_ops(backend, 1)
+    device = EmulatedDevice(schedule=Schedule(seed=seed))
+    return GpuOps(device, get_ops("cpu", 1), GpuSettings(emulated=True))
+
+
 def make_solver(
     trial: Trial, source: Path, shard: Shard, recorder: Recorder, *, batches: int = 1
 ) -> Solver:
@@ -194,10 +210,10 @@ def make_solver(
     )
     param.MergeFrom(parse_solver(trial.more))
     param.net_param.CopyFrom(parse_net('name: "trial"' + data + NETS[trial.net]))
-    is_fast = trial.backend == "cpu"
+    is_fast = trial.backend != "reference"
     return Solver(
         param,
-        ops=get_ops(trial.backend, 1),
+        ops=ops_of(trial.backend, shard.rank),
         options=SolverOptions(
             net=FAST if is_fast else NetOptions(),
             dtype=np.float32 if is_fast else np.float64,
@@ -209,11 +225,11 @@ def make_solver(
 
 def arrays_of(solver: Solver, recorder: Recorder) -> dict[str, Array]:
     """Everything that training has made."""
-    found = {}
-    for slot in solver.net.slots:
-        found[f"value {slot.name}"] = solver.net.learnable[slot.index].data.copy()
-        for k, array in enumerate(solver.history.of(slot.index)):
-            found[f"history {k} {slot.name}"] = array.copy()
+    found, slots = {}, solver.net.slots
+    for slot in slots:
+        found[f"value {slot.name}"] = solver.net.learnable[slot.index].cpu_data.copy()
+        for k, array in enumerate(solver.history.shaped()[slot.index :: len(slots)]):
+            found[f"history {k} {slot.name}"] = array.reshape(-1).copy()
     found["losses"] = np.array(recorder.losses)
     found["clips"] = np.array(recorder.clips)
     return found
@@ -221,7 +237,11 @@ def arrays_of(solver: Solver, recorder: Recorder) -> dict[str, Array]:
 
 def alone(trial: Trial, source: Path) -> Result:
     """The same training in this process, with all workers' batches as one."""
-    kept = replace(trial, name="", workers=0, servers=0, settings={}, pooled=False)
+    kept = replace(
+        trial, name="", workers=0, servers=0, settings={}, pooled=False, nccl=False
+    )
+    if trial.backend == "gpu":
+        kept = replace(kept, backend="cpu")
     key = json.dumps({**asdict(kept), "merge_bytes": 0})
     return _alone(key, source, trial.workers)
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poseidon_caffe.backend.memory import view_of
+from poseidon_caffe.data.batch import Batch
 from poseidon_caffe.data.transform import Transformer, TransformSettings
 from poseidon_caffe.errors import DataError, LayerError, ShapeError
 from poseidon_caffe.schema import messages
@@ -181,3 +182,47 @@ def test_settings_from_a_message():
     message.mean_file = "x"
     with pytest.raises(LayerError, match="exclude each other"):
         TransformSettings.from_message(message)
+
+
+class Raw(Batch):
+    """A batch for a device that transforms."""
+
+    def untransformed(self, image, target):
+        self.target = target
+        self.data = np.zeros((self.label.size, *image.shape), image.dtype)
+        self.places = np.full((self.label.size, 3), -1, np.int32)
+        return self.data, self.places
+
+
+@pytest.mark.parametrize("crop", [0, 4])
+@pytest.mark.parametrize("phase", [Phase.TRAIN, Phase.TEST])
+def test_what_a_device_is_told_is_what_would_be_done_here(phase, crop):
+    settings = TransformSettings(0.5, mirror=True, crop_size=crop, mean_values=(7,))
+    transformer = Transformer(settings, phase, key=3)
+    for images in (noise(9, (3, 7, 8)), np.stack(noise(9, (3, 7, 8)))):
+        raw, done = Raw(9), Batch(9)
+        transformer.fill(images, range(9), raw)
+        transformer.fill(images, range(9), done)
+        h, w = raw.target[1:]
+        assert done.data.shape == (9, *raw.target)
+        np.testing.assert_array_equal(raw.data, np.stack(images))
+        for image, (row, column, mirrored), want in zip(
+            raw.data, raw.places, done.data, strict=True
+        ):
+            value = image[:, row : row + h, column : column + w].astype(np.float32)
+            value = (value - 7) * 0.5
+            value = value[:, :, ::-1] if mirrored else value
+            np.testing.assert_array_equal(value, want)
+        assert set(raw.places[:, 2].tolist()) == {0, 1}
+        spread = len(set(map(tuple, raw.places[:, :2].tolist())))
+        assert (spread > 1) == bool(crop and phase == Phase.TRAIN)
+    assert transformer.rule.mean_values == (7,)
+    assert transformer.rule.scale == 0.5
+
+
+def test_images_that_differ_are_transformed_here():
+    images = [*noise(1, (1, 5, 9)), *noise(1, (1, 8, 6))]
+    batch = Raw(2)
+    Transformer(TransformSettings(crop_size=4)).fill(images, range(2), batch)
+    assert batch.data.dtype == np.float32
+    assert batch.data.shape == (2, 1, 4, 4)

@@ -89,8 +89,12 @@ def build(
     dtype: type = np.float32,
     channels_last: bool | None = None,
     seed: int = 1,
+    stored: np.dtype | None = None,
 ) -> Run:
-    """A layer that is set up and reshaped, its blobs zero."""
+    """A layer that is set up and reshaped, its blobs zero.
+
+    Bottoms and tops are ``stored`` so; None: as parameters, in ``dtype``.
+    """
     ops = ops or ReferenceOps()
     layout = ops.channels_last if channels_last is None else channels_last
     cls = layer_class(type_name)
@@ -99,7 +103,7 @@ def build(
     layer = cls(param, LayerContext(ops, phase, dtype, seed))
     layer.check_arity(len(bottoms), tops)
     kind: dict[str, Any] = {
-        "dtype": dtype, "channels_last": layout, "memory": ops.memory
+        "dtype": stored or dtype, "channels_last": layout, "memory": ops.memory
     }  # fmt: skip
     bottom = [Blob(shape, **kind) for shape in bottoms]
     fresh = [Blob(**kind) for _ in range(tops)]

@@ -93,7 +93,11 @@ def test_fused_scale_and_relu_give_the_same(relu, text):
     assert not run.layer.can_fuse_scale(scale.layer)
     scale.layer.will_backward = False
     assert run.layer.can_fuse_scale(scale.layer)
-    run.layer.fuse_scale(scale.layer, relu=relu)
+    last = build("ReLU", "", [SHAPE], phase=Phase.TEST).layer
+    last.will_backward = False
+    assert run.layer.can_fuse_relu(last)
+    run.layer.fuse_scale(scale.layer, last if relu else None)
+    assert last.skip_forward == relu
     run.reshape()
     np.testing.assert_allclose(run.forward()[0], expected, rtol=1e-4, atol=1e-5)
     assert scale.layer.skip_forward

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poseidon_caffe.backend.half import BFLOAT16, HALF
 from poseidon_caffe.errors import LayerError, ShapeError
-from tests.layers.harness import build
+from tests.backend.gpu.storage import here
+from tests.devices import gpu_ops
+from tests.layers.harness import build, fill_bottoms
 
 FILL = 'num_output: 4 weight_filler { type: "xavier" } bias_filler { value: 0.5 }'
 
@@ -125,3 +128,17 @@ def test_inner_size_must_stay():
     run.bottom[0].reshape((3, 2, 2, 4))
     with pytest.raises(ShapeError, match=r"needs 12 inputs.*b0: \(3, 2, 2, 4\)"):
         run.reshape()
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, HALF])
+def test_factors_of_16_bits_are_told_in_float32(dtype):
+    fill = "inner_product_param { num_output: 3 }"
+    run = build("InnerProduct", fill, [(2, 4)], ops=gpu_ops(), stored=dtype)
+    fill_bottoms(run, [np.arange(8.0).reshape(2, 4) / 4])
+    run.forward()
+    run.set_top_diffs([np.arange(6.0).reshape(2, 3) / 8])
+    run.backward()
+    dy, x = run.layer.factors()
+    assert dy.dtype == x.dtype == np.float32
+    np.testing.assert_array_equal(here(dy), np.arange(6.0).reshape(2, 3) / 8)
+    np.testing.assert_array_equal(here(x), np.arange(8.0).reshape(2, 4) / 4)

@@ -3,7 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poseidon_caffe.backend.select import get_ops
+from poseidon_caffe.net.net import Net, NetOptions
+from poseidon_caffe.schema.upgrade import parse_net
 from poseidon_caffe.types import Phase
+from tests.devices import gpu_ops
 from tests.net.support import fill_inputs, gradients, make_net
 
 INPUT = """
@@ -86,6 +90,66 @@ def test_fused_training_computes_the_same(name, share):
             )
     for a, b in zip(plain.params, fused.params, strict=True):
         np.testing.assert_allclose(b.data, a.data, rtol=1e-4, atol=1e-6)
+
+
+def on(ops, text, **options):
+    """A training net on a backend with the inputs that all of them get."""
+    net = Net(
+        parse_net(text), ops=ops, phase=Phase.TRAIN, seed=1,
+        options=NetOptions(**options),
+    )  # fmt: skip
+    for name in net.input_names:
+        blob = net.blobs[name]
+        rng = np.random.default_rng(len(blob.shape))
+        values = rng.standard_normal(blob.shape)
+        label = rng.integers(0, 5, blob.shape)
+        blob.mutable_cpu_data[...] = values if len(blob.shape) > 1 else label
+    return net
+
+
+# The second batch norm is not in place, and a pooling reads its blob.
+RECTIFIED = (
+    INPUT
+    + conv("c1", "data")
+    + in_place("bn1", "BatchNorm", "c1")
+    + in_place("s1", "Scale", "c1", SCALE)
+    + in_place("r1", "ReLU", "c1")
+    + conv("c2", "c1")
+    + """
+layer { name: "bn2" type: "BatchNorm" bottom: "c2" top: "b2" }
+"""
+    + in_place("s2", "Scale", "b2", SCALE)
+    + in_place("r2", "ReLU", "b2")
+    + """
+layer { name: "p" type: "Pooling" bottom: "b2" top: "p"
+  pooling_param { pool: AVE kernel_size: 3 stride: 1 pad: 1 } }
+layer { name: "sum" type: "Eltwise" bottom: "c1" bottom: "p" top: "sum" }
+"""
+    + LOSS % "sum"
+)
+
+
+@pytest.mark.parametrize("backend", ["reference", "gpu"])
+def test_a_relu_goes_backward_with_its_batch_norm(backend):
+    """Where the backend's kernels do that; gradients stay the same."""
+    ops = gpu_ops() if backend == "gpu" else get_ops(backend)
+    plain = on(ops, RECTIFIED)
+    fused = on(ops, RECTIFIED, fuse=True, share_memory=True)
+    skipped = [layer.name for layer in fused.layers if layer.skip_backward]
+    assert skipped == ["r1", "r2"]
+    for _ in range(2):
+        losses = []
+        for net in (plain, fused):
+            net.clear_param_diffs()
+            losses.append(net.forward_backward())
+        assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+        for slot, a, b in zip(
+            plain.slots, plain.learnable, fused.learnable, strict=True
+        ):
+            scale = np.abs(a.cpu_diff).max()
+            np.testing.assert_allclose(
+                b.cpu_diff, a.cpu_diff, atol=1e-4 * scale + 1e-6, err_msg=slot.name
+            )
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -141,3 +141,21 @@ def test_rows_are_updated_on_the_host():
     assert isinstance(history, np.ndarray)
     history[...] = 3
     assert (solver.history.shaped()[0] == 3).all()
+
+
+def test_what_a_server_updates_stays_on_the_host():
+    solver = start(solver_on("gpu", "momentum: 0.9"))
+    solver.step(2)
+    before = [array.copy() for array in solver.history.shaped()]
+    assert before[0].any()
+    (history,) = solver.row_updater().history_of(0)
+    np.testing.assert_array_equal(history, before[0].reshape(-1))
+    history[...] = 3
+    # A graph of a test net brings to the device what the host wrote, and may change it.
+    solver.ops.memory.flush()
+    solver.ops.memory.epoch += 1
+    history[...] = 4
+    assert (solver.history.shaped()[0] == 4).all()
+    (again,) = solver.row_updater().history_of(0)
+    assert again is history or again.ctypes.data == history.ctypes.data
+    np.testing.assert_array_equal(solver.history.shaped()[1], before[1])

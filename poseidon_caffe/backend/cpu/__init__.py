@@ -33,14 +33,16 @@ from poseidon_caffe.backend.geometry import (
 )
 from poseidon_caffe.backend.memory import HOST, HostMemory
 from poseidon_caffe.backend.protocols import Ops, PoolKernel
+from poseidon_caffe.backend.reference.capture import ReferenceCapture
 from poseidon_caffe.backend.reference.faults import ReferenceFaults
 from poseidon_caffe.backend.reference.feed import ReferenceFeed
 from poseidon_caffe.backend.reference.loss_results import ReferenceLossResults
-from poseidon_caffe.backend.reference.capture import ReferenceCapture
-from poseidon_caffe.backend.reference.total import ReferenceTotal
+from poseidon_caffe.backend.reference.loss_scale import ReferenceLossScale
 from poseidon_caffe.backend.reference.reduction import ReferenceReduction
 from poseidon_caffe.backend.reference.running_moments import ReferenceRunningMoments
 from poseidon_caffe.backend.reference.scores import ReferenceScores
+from poseidon_caffe.backend.reference.total import ReferenceTotal
+from poseidon_caffe.backend.reference.transfer import ReferenceTransfer
 from poseidon_caffe.backend.reference.workspace import Workspace
 from poseidon_caffe.backend.threads import ThreadPool
 
@@ -68,8 +70,10 @@ class CpuOps(
     CpuRandom,
     CpuRecurrent,
     CpuUpdate,
+    ReferenceLossScale,
     ReferenceTotal,
     ReferenceFeed,
+    ReferenceTransfer,
     ReferenceCapture,
 ):
     """Kernels on oneDNN with activations stored channels-last.
@@ -84,6 +88,8 @@ class CpuOps(
     name: str = "cpu"
     channels_last: bool = True
     supports_float64: bool = False
+    rectifies_norms: bool = False
+    activation_dtype: None = None
     note: str | None = None
     memory: HostMemory = HOST
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 
+from poseidon_caffe.backend.gpu.copies import strided_copy
 from poseidon_caffe.backend.gpu.device import Device, pointer
 from poseidon_caffe.backend.gpu.launcher import Launcher
 from poseidon_caffe.backend.gpu.memory import DeviceMemory
 from poseidon_caffe.types import Array, Shape
 
 __all__ = ["GpuFamily", "Scratch", "flat", "is_dense", "memory_order", "same_memory"]
-
-_COPY_AXES = 6
 
 
 class Scratch:
@@ -73,38 +71,6 @@ def _steps(array: Array) -> Shape:
     )
 
 
-class Axis(NamedTuple):
-    """One axis of a copy: its length, and elements from place to place on each side."""
-
-    length: int
-    source: int
-    target: int
-
-
-def copy_axes(source: Array, target: Array) -> list[Axis]:
-    """Axes of a copy, those of the target's memory last to first, joined up."""
-    axes = [
-        Axis(length, a // source.itemsize, b // target.itemsize)
-        for length, a, b in zip(
-            source.shape, source.strides, target.strides, strict=True
-        )
-        if length > 1
-    ]
-    axes.sort(key=lambda axis: (-axis.target, -axis.source))
-    joined: list[Axis] = []
-    for axis in axes:
-        last = joined[-1] if joined else None
-        if (
-            last is not None
-            and last.source == axis.source * axis.length
-            and last.target == axis.target * axis.length
-        ):
-            joined[-1] = Axis(last.length * axis.length, axis.source, axis.target)
-        else:
-            joined.append(axis)
-    return joined
-
-
 class GpuFamily:
     """Base of the mixins that make up `GpuOps`.
 
@@ -150,15 +116,7 @@ class GpuFamily:
         return plain.reshape(dst.shape), dst
 
     def _strided_copy(self, src: Array, dst: Array) -> None:
-        axes = copy_axes(src, dst)
-        axes = [Axis(1, 0, 0)] * (_COPY_AXES - len(axes)) + axes
-        numbers = [n for part in zip(*axes, strict=True) for n in part]
-        kinds = (_kind(src), _kind(dst))
-        launcher = self.kernels("copy")
-        launcher.each(
-            f"copy_{kinds[0]}_{kinds[1]}", np.dtype(np.float32), src.size,
-            src, dst, src.size, *numbers,
-        )  # fmt: skip
+        strided_copy(self.kernels("copy"), src, dst)
 
     @contextmanager
     def alike(
@@ -242,11 +200,3 @@ def _unflat(piece: Array, shape: Shape, order: Shape) -> Array:
     stored = piece.reshape(tuple(shape[i] for i in order))
     back = tuple(int(i) for i in np.argsort(order))
     return stored.transpose(back)
-
-
-def _kind(array: Array) -> str:
-    """The element type's name in ``copy.cu``."""
-    return {
-        "f4": "float", "f8": "double", "f2": "half", "u2": "bfloat", "u1": "byte",
-        "i4": "int", "i8": "long",
-    }[array.dtype.str[1:]]  # fmt: skip

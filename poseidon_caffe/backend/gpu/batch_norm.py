@@ -21,13 +21,17 @@ class GpuBatchNorm:
     """`BatchNormKernel` in CUDA: x is read twice, y written once.
 
     A forward in place keeps a copy of x for backward, which the pass that overwrites
-    it writes.
+    it writes.  Backward of a ReLU reads nothing more: the sign of what went into it
+    follows from x.
     """
 
     def __init__(self, geometry: BatchNormGeometry, family: GpuPlanes) -> None:
         self.geometry, self._family = geometry, family
         self._kernels = family.kernels("moments")
         self._kept: Array | None = None
+        #: What forward multiplied by and added, for the ReLU's backward.
+        self._factor: Array | None = None
+        self._shift: Array | None = None
 
     def forward(
         self,
@@ -53,7 +57,8 @@ class GpuBatchNorm:
             parts = None if g.use_stored else self._parts(field, slots, 3)
             if parts is not None:
                 field.run(self._kernels, "moments", x, slots, source, parts)
-            factor = self._per_group("bn factor", 1, field, x)[0]
+            factor = self._forward_factor(field, x)
+            self._shift = plus
             field.finish(
                 self._kernels, "finish_moments", x, parts, mean, var, None, times,
                 float(g.eps), factor, field.groups, slots,
@@ -67,7 +72,16 @@ class GpuBatchNorm:
     @property
     def _backward_reads_x(self) -> bool:
         g = self.geometry
-        return not g.inference and (g.affine or not g.use_stored)
+        return not g.inference and (g.affine or g.relu or not g.use_stored)
+
+    def _forward_factor(self, field: Field, x: Array) -> Array:
+        """What elements are multiplied by: kept where backward wants it again."""
+        if not self.geometry.relu or self.geometry.inference:
+            return self._per_group("bn factor", 1, field, x)[0]
+        dtype = param_dtype(x.dtype)
+        if self._factor is None or self._factor.dtype != dtype:
+            self._factor = self._family.memory.zeros(field.groups, dtype)
+        return self._factor
 
     def _keep(self, x: Array) -> Array:
         """Where x goes, in the order of memory that the pass has it in."""
@@ -93,7 +107,8 @@ class GpuBatchNorm:
         if not dy.size:
             self._clear(dscale, dshift)
             return
-        reads_x = dscale is not None or not g.use_stored
+        factor, shift = self._rectified()
+        reads_x = dscale is not None or not g.use_stored or g.relu
         with self._planes([x, dy], [dx]) as planes:
             field = Field.of_channels(planes)
             source = self._source(planes, in_place=in_place) if reads_x else None
@@ -102,8 +117,9 @@ class GpuBatchNorm:
             if reads_x or dshift is not None:
                 parts = self._parts(field, slots, 2)
                 field.run(
-                    self._kernels, "products", dy, slots, source, slope, mean, parts
-                )
+                    self._kernels, "products", dy, slots, source, slope, mean, factor,
+                    shift, parts,
+                )  # fmt: skip
             coefficients = self._per_group("bn coefficients", 3, field, dy)
             field.finish(
                 self._kernels, "finish_products", dy, parts, var, None, scale,
@@ -112,9 +128,17 @@ class GpuBatchNorm:
             )  # fmt: skip
             field.run(
                 self._kernels, "correct", dy, None,
-                None if g.use_stored else source, slope, planes.writes[0], mean,
-                coefficients, field.groups,
+                None if g.use_stored and not g.relu else source, slope,
+                planes.writes[0], mean, coefficients, factor, shift, field.groups,
             )  # fmt: skip
+
+    def _rectified(self) -> tuple[Array | None, Array | None]:
+        """Factor and shift of a forward that ended in a ReLU, else None twice."""
+        if not self.geometry.relu:
+            return None, None
+        if self._factor is None:
+            raise BackendError("backward of batch norm with a ReLU needs a forward")
+        return self._factor, self._shift
 
     # -- pieces --------------------------------------------------------------------
     def _planes(

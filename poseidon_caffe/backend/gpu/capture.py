@@ -47,5 +47,5 @@ class GpuCapture(GpuFamily):
         return GraphReplay(self.device.capture(work), self.memory)
 
     def allocations(self) -> int:
-        """How often arrays were made so far."""
+        """How often arrays were made or changed owners so far."""
         return self.memory.allocations

@@ -34,28 +34,34 @@ _GEMM_DEFAULT = -1
 
 
 class CupyStream:
-    """A CUDA stream."""
+    """A CUDA stream; any thread may give it work."""
 
     def __init__(self, device: CupyDevice, raw: Any) -> None:
         self._device, self.raw = device, raw
 
     def record(self) -> CupyEvent:
         """The point after everything given so far."""
-        return CupyEvent(self.raw.record(), self._device)
+        # Made for this GPU, whichever is the thread's own.
+        with self._device.on_this_thread():
+            event = self._device.cupy.cuda.Event(disable_timing=True)
+            event.record(self.raw)
+            return CupyEvent(event, self._device)
 
     def wait_for(self, event: Any) -> None:
         """Let what follows begin after ``event``."""
-        self.raw.wait_event(event.raw)
+        with self._device.on_this_thread():
+            self.raw.wait_event(event.raw)
 
     def upload(self, source: Array, target: Array) -> None:
         """Copy from a pinned NumPy array; returns at once."""
         self._device.copies.to_device += 1
         self._device.copies.to_device_bytes += source.nbytes
         runtime = self._device.cupy.cuda.runtime
-        runtime.memcpyAsync(
-            pointer(target), source.ctypes.data, source.nbytes,
-            runtime.memcpyHostToDevice, self.raw.ptr,
-        )  # fmt: skip
+        with self._device.on_this_thread():
+            runtime.memcpyAsync(
+                pointer(target), source.ctypes.data, source.nbytes,
+                runtime.memcpyHostToDevice, self.raw.ptr,
+            )  # fmt: skip
 
     def download(self, source: Array, target: Array) -> None:
         """Copy to a pinned NumPy array; returns at once."""
@@ -81,6 +87,11 @@ class CupyEvent:
 
     def __init__(self, raw: Any, device: CupyDevice) -> None:
         self.raw, self._device = raw, device
+
+    def done(self) -> bool:
+        """Whether everything before it has been done."""
+        with self._device.on_this_thread():
+            return bool(self.raw.done)
 
     def wait(self) -> None:
         """Return once everything before it has been done."""

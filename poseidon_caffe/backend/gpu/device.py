@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from poseidon_caffe.backend.half import BFLOAT16
 from poseidon_caffe.types import Array
 
 __all__ = [
@@ -28,9 +29,6 @@ __all__ = [
     "pointer",
     "storage_of",
 ]
-
-BFLOAT16 = np.dtype(np.uint16)
-"""How arrays of bfloat16 are marked: neither NumPy nor CuPy has that type."""
 
 Argument: TypeAlias = Array | int | float | None
 """Of a kernel: a pointer (None is null), a ``long long`` or a ``double``."""
@@ -83,7 +81,10 @@ class Operand:
 
 
 class Event(Protocol):
-    """A point in a stream's work."""
+    """A point in a stream's work, for any thread."""
+
+    def done(self) -> bool:
+        """Whether everything before it has been done; returns at once."""
 
     def wait(self) -> None:
         """Return once everything before it has been done."""

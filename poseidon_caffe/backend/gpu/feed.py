@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from poseidon_caffe.types import Array
 __all__ = ["DeviceStage", "GpuFeed", "Sent"]
 
 _MOST_ROWS = 65_535
-_BLOCKS_PER_IMAGE = 64
+_BLOCKS_PER_IMAGE = 256
 
 
 class _Slot:
@@ -70,6 +71,8 @@ class DeviceStage:
         self._lock = threading.Lock()
         self._slots: list[_Slot] = []
         self._count = slots
+        # Memory of a stage that nobody closed is not given to others too early.
+        weakref.finalize(self, _give_up, self._slots).atexit = False
         self._mean, self._mean_steps = self._upload_mean(rule)
 
     def _upload_mean(self, rule: PixelRule) -> tuple[Array | None, tuple[int, ...]]:
@@ -152,10 +155,7 @@ class DeviceStage:
     def close(self) -> None:
         """See `Stage.close`."""
         with self._lock:
-            slots, self._slots = self._slots, []
-        for slot in slots:
-            if slot.loaded is not None:
-                slot.loaded.wait()
+            _give_up(self._slots)
 
     # -- kernels -----------------------------------------------------------------------
     def _copy(self, sent: Sent, data: Array, label: Array | None) -> None:
@@ -185,6 +185,14 @@ class DeviceStage:
             self._mean, labels, data, label, parcel.size, channels, height, width,
             *_pixel_steps(parcel), *self._mean_steps, *steps, self._scale,
         )  # fmt: skip
+
+
+def _give_up(slots: list[_Slot]) -> None:
+    """Drop all slots once nothing is copied into them any more."""
+    while slots:
+        if (loaded := slots[-1].loaded) is not None:
+            loaded.wait()
+        slots.pop()
 
 
 def _pixel_steps(parcel: Parcel) -> tuple[int, ...]:

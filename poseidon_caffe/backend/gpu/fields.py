@@ -13,7 +13,7 @@ __all__ = ["Field"]
 
 _WARP = 32
 _WARPS = THREADS // _WARP
-_CHUNK = 1024  # as in moments.cu
+_CHUNK, _AT_ONCE = 512, 8  # as in moments.cu
 #: Blocks that fill a GPU where each adds up, and where each only maps.
 _SUMMING, _MAPPING = 1024, 8192
 
@@ -61,8 +61,9 @@ class Field(NamedTuple):
 
     def slots(self, wanted: int = _SUMMING) -> int:
         """Blocks that share a group's rows."""
-        items = self.rows * -(-self.inner // _CHUNK)
-        return max(1, min(-(-items // _WARPS), wanted // self._blocks()))
+        of_a_warp = _CHUNK if self.inner > 1 else _AT_ONCE
+        shares = -(-self.members // (of_a_warp * _WARPS))
+        return max(1, min(shares, wanted // self._blocks()))
 
     def _blocks(self) -> int:
         if self.inner > 1:

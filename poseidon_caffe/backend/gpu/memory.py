@@ -25,7 +25,7 @@ class DeviceMemory:
     def __init__(self, device: Device) -> None:
         self._device = device
         self.epoch = 0
-        #: How often arrays were made.
+        #: How often arrays were made, or blobs took others' memory.
         self.allocations = 0
         self.written: WeakSet[Any] = WeakSet()
 
@@ -35,7 +35,7 @@ class DeviceMemory:
         Raises:
             MemoryError: the device has no such room.
         """
-        self.allocations += 1
+        self.allocations += count > 0
         return self._device.zeros(count, dtype)
 
     def clear(self, array: Array) -> None:

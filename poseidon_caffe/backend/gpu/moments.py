@@ -57,14 +57,16 @@ class GpuMoments(GpuPlanes):
             )
             normed = None if deviation is None else planes.reads[0]
             slope, out = planes.reads[1], planes.writes[0]
-            field.run(kernels, "products", y, slots, normed, slope, None, parts)
+            field.run(
+                kernels, "products", y, slots, normed, slope, None, None, None, parts
+            )
             field.finish(
                 kernels, "finish_products", y, parts, None, deviation, None, 0.0,
                 float(field.members), 0, coefficients, None, None, groups, slots,
             )  # fmt: skip
             field.run(
                 kernels, "correct", y, None, normed, slope, out, None, coefficients,
-                groups,
+                None, None, groups,
             )  # fmt: skip
 
 

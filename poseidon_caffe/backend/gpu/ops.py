@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from poseidon_caffe.backend.gpu.activation import GpuActivation
 from poseidon_caffe.backend.gpu.base import Scratch
 from poseidon_caffe.backend.gpu.batch_norm import GpuBatchNormalisation
@@ -16,6 +18,7 @@ from poseidon_caffe.backend.gpu.feed import GpuFeed
 from poseidon_caffe.backend.gpu.functions import GpuFunctions
 from poseidon_caffe.backend.gpu.indexing import GpuIndexing
 from poseidon_caffe.backend.gpu.label_losses import GpuLabelLosses
+from poseidon_caffe.backend.gpu.loss_scale import GpuLossScale
 from poseidon_caffe.backend.gpu.lrn import GpuNormalisation
 from poseidon_caffe.backend.gpu.memory import DeviceMemory
 from poseidon_caffe.backend.gpu.moments import GpuMoments
@@ -29,7 +32,8 @@ from poseidon_caffe.backend.gpu.running_moments import GpuRunningMoments
 from poseidon_caffe.backend.gpu.scores import GpuScores
 from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.backend.gpu.total import GpuTotal
-from poseidon_caffe.backend.gpu.update import GpuUpdate
+from poseidon_caffe.backend.gpu.transfer import GpuTransfer
+from poseidon_caffe.backend.half import BFLOAT16, HALF
 from poseidon_caffe.backend.protocols import Ops
 
 __all__ = ["GpuOps"]
@@ -49,10 +53,11 @@ class GpuOps(
     GpuMoments,
     GpuReduction,
     GpuRunningMoments,
-    GpuUpdate,
+    GpuLossScale,
     GpuIndexing,
     GpuTotal,
     GpuFeed,
+    GpuTransfer,
     GpuCapture,
     GpuRandom,
     GpuElementwise,
@@ -69,6 +74,7 @@ class GpuOps(
 
     name: str = "gpu"
     supports_float64: bool = True
+    rectifies_norms: bool = True
     note: str | None = None
 
     def __init__(self, device: Device, host: Ops, settings: GpuSettings) -> None:
@@ -79,6 +85,11 @@ class GpuOps(
         self.channels_last = settings.channels_last is not False
         self._host = host
         super().__init__()
+
+    @property
+    def activation_dtype(self) -> np.dtype | None:
+        """The type of 16 bits that the settings ask for, or None."""
+        return {"bf16": BFLOAT16, "fp16": HALF}.get(self.settings.precision)
 
     @property
     def host(self) -> Ops:

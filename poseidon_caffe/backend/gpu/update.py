@@ -96,23 +96,31 @@ class GpuUpdate(GpuFamily):
 
     def sumsq_of(self, arrays: Sequence[Array]) -> float:
         """Sum of squares over all arrays: two launches and one copy of 8 bytes."""
+        parts = self.square_parts(arrays)
+        if parts is None:
+            return 0.0
+        total = self.scratch.take("sumsq", (1,), np.float64)
+        self.kernels("update").blocks(
+            "sum_parts", arrays[0].dtype, 1, parts, parts.size, total
+        )
+        here = np.empty(1, np.float64)
+        self.memory.download(total, here)
+        return float(here[0])
+
+    def square_parts(self, arrays: Sequence[Array]) -> Array | None:
+        """Sums of squares of pieces of all arrays, or None when all are empty."""
         found = [array for array in arrays if array.size]
         if not found:
-            return 0.0
-        dtype = found[0].dtype
+            return None
         table = self._segment_table(
             _rows_of([(a.size, (a, None, None, None)) for a in found])
         )
         parts = self.scratch.take("sumsq parts", (table.blocks,), np.float64)
-        total = self.scratch.take("sumsq", (1,), np.float64)
-        kernels = self.kernels("update")
-        kernels.blocks(
-            "sum_squares", dtype, table.blocks, table.array, table.segments, parts
-        )
-        kernels.blocks("sum_parts", dtype, 1, parts, table.blocks, total)
-        here = np.empty(1, np.float64)
-        self.memory.download(total, here)
-        return float(here[0])
+        self.kernels("update").blocks(
+            "sum_squares", found[0].dtype, table.blocks, table.array, table.segments,
+            parts,
+        )  # fmt: skip
+        return parts
 
     def _segment_table(self, rows: Sequence[Row]) -> _Table:
         """The rows on the device, from the last time if nothing moved."""

@@ -17,6 +17,7 @@ from poseidon_caffe.backend.protocols.capture import CaptureOps, Replay
 from poseidon_caffe.backend.protocols.columns import ColumnOps
 from poseidon_caffe.backend.protocols.elementwise import ElementwiseOps
 from poseidon_caffe.backend.protocols.faults import FaultOps, NumberCheck, NumberError
+from poseidon_caffe.backend.protocols.feed import Delivery, FeedOps, Stage
 from poseidon_caffe.backend.protocols.functions import FunctionOps
 from poseidon_caffe.backend.protocols.indexing import IndexingOps
 from poseidon_caffe.backend.protocols.kernels import (
@@ -32,15 +33,18 @@ from poseidon_caffe.backend.protocols.loss_results import (
     Sums,
     Weight,
 )
+from poseidon_caffe.backend.protocols.loss_scale import LossScale, LossScaleOps
 from poseidon_caffe.backend.protocols.memory import Memory
 from poseidon_caffe.backend.protocols.moments import MomentOps
 from poseidon_caffe.backend.protocols.ops import Ops
 from poseidon_caffe.backend.protocols.pair_losses import PairLossOps
 from poseidon_caffe.backend.protocols.random import RandomOps
 from poseidon_caffe.backend.protocols.recurrent import RecurrentOps, SequenceKernel
+from poseidon_caffe.backend.protocols.reducing import Reducer
 from poseidon_caffe.backend.protocols.reduction import ReduceKind, ReductionOps
 from poseidon_caffe.backend.protocols.running_moments import RunningMomentOps
 from poseidon_caffe.backend.protocols.scores import ScoreOps
+from poseidon_caffe.backend.protocols.transfer import Moment, TransferOps, Transfers
 from poseidon_caffe.backend.protocols.update import UpdateOps, UpdateSegment
 
 __all__ = [
@@ -50,15 +54,20 @@ __all__ = [
     "CaptureOps",
     "ColumnOps",
     "ConvKernel",
+    "Delivery",
     "ElementwiseOps",
     "FaultOps",
+    "FeedOps",
     "FunctionOps",
     "IndexingOps",
     "LabelLossOps",
     "LossOps",
     "LossResultOps",
+    "LossScale",
+    "LossScaleOps",
     "LrnKernel",
     "Memory",
+    "Moment",
     "MomentOps",
     "NumberCheck",
     "NumberError",
@@ -67,13 +76,17 @@ __all__ = [
     "PoolKernel",
     "RandomOps",
     "RecurrentOps",
-    "Replay",
     "ReduceKind",
+    "Reducer",
     "ReductionOps",
+    "Replay",
     "RunningMomentOps",
     "ScoreOps",
     "SequenceKernel",
+    "Stage",
     "Sums",
+    "TransferOps",
+    "Transfers",
     "UpdateOps",
     "UpdateSegment",
     "Weight",

@@ -30,4 +30,7 @@ class CaptureOps(Protocol):
         """
 
     def allocations(self) -> int:
-        """How often arrays were made so far: recorded work may know older ones."""
+        """How often arrays were made or changed owners so far.
+
+        Recorded work may know older ones.
+        """

@@ -19,11 +19,14 @@ class Memory(Protocol):
         is_host: arrays are NumPy arrays that anybody may read and write.
         epoch: counted up whenever work changed arrays that nobody named (a replayed
             graph), so that no copy of any array is fresh.
+        allocations: counted up whenever an array was made or a blob was told to use
+            another one's memory: recorded work may know older arrays.
         written: buffers whose copy on the host may be newer than the device's.
     """
 
     is_host: bool
     epoch: int
+    allocations: int
     written: WeakSet[Any]
 
     def zeros(self, count: int, dtype: np.dtype | type) -> Array:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from poseidon_caffe.backend.geometry import (
     BatchNormGeometry,
     ConvGeometry,
@@ -29,15 +31,17 @@ from poseidon_caffe.backend.protocols.kernels import (
 from poseidon_caffe.backend.protocols.label_losses import LabelLossOps
 from poseidon_caffe.backend.protocols.loss import LossOps
 from poseidon_caffe.backend.protocols.loss_results import LossResultOps
+from poseidon_caffe.backend.protocols.loss_scale import LossScaleOps
 from poseidon_caffe.backend.protocols.memory import Memory
 from poseidon_caffe.backend.protocols.moments import MomentOps
 from poseidon_caffe.backend.protocols.pair_losses import PairLossOps
 from poseidon_caffe.backend.protocols.random import RandomOps
 from poseidon_caffe.backend.protocols.recurrent import RecurrentOps
-from poseidon_caffe.backend.protocols.total import TotalOps
 from poseidon_caffe.backend.protocols.reduction import ReductionOps
 from poseidon_caffe.backend.protocols.running_moments import RunningMomentOps
 from poseidon_caffe.backend.protocols.scores import ScoreOps
+from poseidon_caffe.backend.protocols.total import TotalOps
+from poseidon_caffe.backend.protocols.transfer import TransferOps
 from poseidon_caffe.backend.protocols.update import UpdateOps
 
 __all__ = ["Ops"]
@@ -62,8 +66,10 @@ class Ops(
     RandomOps,
     RecurrentOps,
     UpdateOps,
+    LossScaleOps,
     TotalOps,
     FeedOps,
+    TransferOps,
     CaptureOps,
     Protocol,
 ):
@@ -73,13 +79,20 @@ class Ops(
         name: "reference", "cpu" or "gpu".
         channels_last: whether activations of 4 or 5 axes should be stored so.
         supports_float64: whether float64 arrays run at full function.
+        rectifies_norms: whether `batch_norm` takes a ReLU in training too, whose
+            backward its kernel then does; others take one in scoring only.
         note: what the user should be told once about this backend, or None.
     """
 
     name: str
     channels_last: bool
     supports_float64: bool
+    rectifies_norms: bool
     note: str | None
+
+    @property
+    def activation_dtype(self) -> np.dtype | None:
+        """The type of 16 bits that activations are stored in, or None."""
 
     @property
     def memory(self) -> Memory:

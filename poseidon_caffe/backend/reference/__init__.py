@@ -21,17 +21,19 @@ from poseidon_caffe.backend.reference.indexing import ReferenceIndexing
 from poseidon_caffe.backend.reference.label_losses import ReferenceLabelLosses
 from poseidon_caffe.backend.reference.loss import ReferenceLoss
 from poseidon_caffe.backend.reference.loss_results import ReferenceLossResults
+from poseidon_caffe.backend.reference.loss_scale import ReferenceLossScale
 from poseidon_caffe.backend.reference.lrn import ReferenceNormalisation
 from poseidon_caffe.backend.reference.moments import ReferenceMoments
 from poseidon_caffe.backend.reference.pair_losses import ReferencePairLosses
 from poseidon_caffe.backend.reference.pool import ReferencePooling
 from poseidon_caffe.backend.reference.random import ReferenceRandom
 from poseidon_caffe.backend.reference.recurrent import ReferenceRecurrent
-from poseidon_caffe.backend.reference.total import ReferenceTotal
-from poseidon_caffe.backend.reference.update import ReferenceUpdate
 from poseidon_caffe.backend.reference.reduction import ReferenceReduction
 from poseidon_caffe.backend.reference.running_moments import ReferenceRunningMoments
 from poseidon_caffe.backend.reference.scores import ReferenceScores
+from poseidon_caffe.backend.reference.total import ReferenceTotal
+from poseidon_caffe.backend.reference.transfer import ReferenceTransfer
+from poseidon_caffe.backend.reference.update import ReferenceUpdate
 from poseidon_caffe.backend.reference.workspace import Workspace
 
 __all__ = ["ReferenceOps"]
@@ -60,8 +62,10 @@ class ReferenceOps(
     ReferenceRandom,
     ReferenceRecurrent,
     ReferenceUpdate,
+    ReferenceLossScale,
     ReferenceTotal,
     ReferenceFeed,
+    ReferenceTransfer,
     ReferenceCapture,
 ):
     """Every kernel in NumPy.
@@ -73,6 +77,8 @@ class ReferenceOps(
 
     channels_last: bool = False
     supports_float64: bool = True
+    rectifies_norms: bool = True
+    activation_dtype: None = None
     memory: HostMemory = HOST
 
     def __init__(self, name: str = "reference", note: str | None = None) -> None:

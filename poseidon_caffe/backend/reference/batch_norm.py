@@ -13,10 +13,7 @@ __all__ = ["ReferenceBatchNorm", "ReferenceBatchNormalisation", "same_memory"]
 
 
 class ReferenceBatchNorm:
-    """`BatchNormKernel` for one geometry; arrays may have any strides.
-
-    The fused ReLU works on forward only, as the convolution's does.
-    """
+    """`BatchNormKernel` for one geometry; arrays may have any strides."""
 
     def __init__(self, geometry: BatchNormGeometry) -> None:
         self.geometry = g = geometry
@@ -25,6 +22,7 @@ class ReferenceBatchNorm:
         if len(g.x_shape) == 1:
             self._per_channel = (1,)
         self._normed: Array | None = None
+        self._passed: Array | None = None
 
     def forward(
         self,
@@ -52,6 +50,7 @@ class ReferenceBatchNorm:
             y += self._spread(shift)
         if g.relu:
             np.maximum(y, 0, out=y)
+            self._passed = None if g.inference else y > 0
 
     def backward(
         self,
@@ -68,6 +67,8 @@ class ReferenceBatchNorm:
     ) -> None:
         """dx from dy; dscale and dshift are overwritten."""
         g = self.geometry
+        if g.relu:
+            dy = self._rectified(dy)
         inverse = self._inverse_deviation(var)
         factor = inverse if scale is None else inverse * self._spread(scale)
         needs_normed = dscale is not None or not g.use_stored
@@ -97,6 +98,12 @@ class ReferenceBatchNorm:
             msg = "batch norm backward in place needs a forward in place first"
             raise BackendError(msg)
         return self._normed
+
+    def _rectified(self, dy: Array) -> Array:
+        """The gradient that a forward's ReLU let through."""
+        if self._passed is None:
+            raise BackendError("backward of batch norm with a ReLU needs a forward")
+        return np.where(self._passed, dy, dy.dtype.type(0))
 
     def _spread(self, values: Array) -> Array:
         return values.reshape(self._per_channel)

@@ -20,10 +20,10 @@ class HostFacade:
     """An object of the GPU backend (its Ops, a kernel) for NumPy arrays."""
 
     def __init__(self, inner: Any, ops: Any) -> None:
-        self._inner, self._ops = inner, ops
+        self.inner, self._ops = inner, ops
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)
+        found = getattr(self.inner, name)
         if not callable(found):
             return found
         if name in _MAKERS:

@@ -89,6 +89,40 @@ def test_stored_moments(kit, rng, affine, relu, in_place):
         kit.assert_close(grads[1], dy.sum(outer(x)), loose=16)
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("shape", [(3, 16, 4, 5), (9, 40, 7, 7), (6, 5)])
+def test_gradient_through_a_relu(kit, rng, shape, stored, affine, in_place):
+    """As of a batch norm alone, whose dy counts only where y > 0."""
+    if not kit.ops.rectifies_norms:
+        pytest.skip("this backend takes a ReLU in scoring only")
+    x, dy = rng.standard_normal(shape) * 2 + 1, rng.standard_normal(shape)
+    channels = shape[1]
+    params = [kit.param(p) for p in rng.standard_normal((2, channels))]
+    params = params if affine else [None, None]
+    given = kit.param(rng.standard_normal(channels)), kit.param(rng.random(channels))
+    results = []
+    for relu in (False, True):
+        moments = [np.array(m) for m in given]
+        geometry = BatchNormGeometry(shape, EPS, stored, affine, relu)
+        kernel = kit.ops.batch_norm(geometry)
+        bottom = kit.array(x)
+        y = bottom if in_place else kit.empty(shape)
+        kernel.forward(bottom, y, *moments, *params)
+        if not relu:
+            passed = y > 0
+        top = kit.array(dy if relu else dy * passed)
+        dx = top if in_place else kit.empty(shape)
+        grads = [kit.empty_param(channels) for _ in range(2)]
+        grads = grads if affine else [None, None]
+        kernel.backward(bottom, top, dx, *moments, params[0], *grads, in_place=in_place)
+        results.append((np.maximum(y, 0), dx, *(g for g in grads if g is not None)))
+    assert 0.2 < passed.mean() < 0.9
+    for plain, rectified in zip(*results, strict=True):
+        kit.assert_close(rectified, plain, loose=16)
+
+
 def test_large_mean_keeps_its_variance(kit, rng):
     """Sums of squares would cancel: mean 1000, deviation 0.1."""
     x = rng.standard_normal((8, 16, 6, 6)) * 0.125 + 1024

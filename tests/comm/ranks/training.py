@@ -18,7 +18,9 @@ import numpy as np
 
 from poseidon_caffe.cli.cluster_model import model_of
 from poseidon_caffe.cli.cluster_training import _hand_over
+from poseidon_caffe.cli.reducing import attach_reducing
 from poseidon_caffe.comm.board import Board
+from poseidon_caffe.comm.board_reducer import BoardReducer
 from poseidon_caffe.comm.cluster import Attachment, Cluster
 from poseidon_caffe.comm.link import link_class
 from poseidon_caffe.comm.mpi import open_mpi
@@ -70,7 +72,7 @@ def run(trial: Trial, transport) -> None:
     recorder = Recorder()
     solver = make_solver(trial, RECORDS, shard, recorder)
     _hand_over(solver, cluster, Board(cluster.courier, range(trial.ranks), START_TAG))
-    attached = cluster.attach(model_of(solver, cluster.courier))
+    attached = attach(trial, cluster, solver)
     if attached.sync is None:
         cluster.serve()
     else:
@@ -78,6 +80,13 @@ def run(trial: Trial, transport) -> None:
         write(trial, cluster, solver, attached, recorder)
     solver.close()
     cluster.close()
+
+
+def attach(trial: Trial, cluster: Cluster, solver: Solver):
+    if not trial.nccl:
+        return cluster.attach(model_of(solver, cluster.courier))
+    reducer = BoardReducer(cluster.workers_board, solver.ops.transfers())
+    return attach_reducing(solver, cluster, reducer, is_pooled=trial.pooled)
 
 
 def say(line: str) -> None:

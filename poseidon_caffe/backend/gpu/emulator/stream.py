@@ -22,6 +22,9 @@ from poseidon_caffe.types import Array
 
 __all__ = ["EmulatedEvent", "EmulatedStream", "Schedule"]
 
+#: How often one may ask for an event in vain.
+_PATIENCE = 3
+
 _Work: TypeAlias = "Callable[[], None] | EmulatedEvent"
 
 
@@ -38,7 +41,9 @@ class Schedule:
         seed: of what is random.
     """
 
-    def __init__(self, compute: float = 0.5, others: float = 0.5, seed: int = 0):
+    def __init__(
+        self, compute: float = 0.5, others: float = 0.5, seed: int = 0
+    ) -> None:
         self._chances = (compute, others)
         self._random = random.Random(seed)
         self._streams: list[EmulatedStream] = []
@@ -64,6 +69,14 @@ class EmulatedEvent:
 
     def __init__(self, stream: EmulatedStream, count: int) -> None:
         self._stream, self._count = stream, count
+        self._asked = 0
+
+    def done(self) -> bool:
+        """Whether the work before it is done; who asks often waits for it."""
+        self._asked += 1
+        if self._asked > _PATIENCE:
+            self.wait()
+        return self.happened
 
     @property
     def happened(self) -> bool:
@@ -120,8 +133,8 @@ class EmulatedStream:
                 return False
             work = _nothing
         self._left.popleft()
-        self.done += 1
         work()
+        self.done += 1  # only now: other threads look at it
         return True
 
     def finish(self, count: int | None = None) -> None:

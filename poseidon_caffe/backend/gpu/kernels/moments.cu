@@ -7,20 +7,20 @@
 
 enum { PLANES, COLUMNS };
 
-#define CHUNK 1024  // elements of a row that a warp takes at a time
+#define CHUNK 512   // elements of a group that a warp takes at a time
+#define AT_ONCE 8   // elements that a thread has under way
 
 // A thread's share of a block's elements.
 template <int MODE>
 struct Share {
   long long group;  // over all batches
-  long long slot, first, items, step;
-  long long rows_before, groups, inner, column, chunks;
+  long long slot, first, step;
+  long long rows_before, rows, groups, inner, column;
 
-  __device__ __forceinline__ Share(long long rows, long long groups_, long long inner_,
+  __device__ __forceinline__ Share(long long rows, long long groups, long long inner,
                                    long long slots)
-      : groups(groups_), inner(inner_) {
+      : rows(rows), groups(groups), inner(inner) {
     const long long warps = blockDim.x / 32, warp = threadIdx.x / 32;
-    const int lane = threadIdx.x % 32;
     long long block = blockIdx.x;
     slot = block % slots;
     block /= slots;
@@ -28,41 +28,83 @@ struct Share {
     step = slots * warps;
     if (MODE == PLANES) {
       column = group = block;
-      chunks = (inner + CHUNK - 1) / CHUNK;
-      items = rows * chunks;
       rows_before = 0;
     } else {
       const long long tiles = (groups + 31) / 32, batch = block / tiles;
-      column = block % tiles * 32 + lane;
+      column = block % tiles * 32 + threadIdx.x % 32;
       group = batch * groups + column;
       rows_before = batch * rows;
-      chunks = 1;
-      // Threads without a column stay for the barriers.
-      items = column < groups ? rows : 0;
     }
-  }
-  __device__ __forceinline__ long long begin(long long item) const {
-    if (MODE == COLUMNS) return (rows_before + item) * groups + column;
-    const long long row = chunks == 1 ? item : item / chunks;
-    return (row * groups + column) * inner + (item - row * chunks) * CHUNK +
-           threadIdx.x % 32;
-  }
-  __device__ __forceinline__ long long end(long long item, long long begin) const {
-    if (MODE == COLUMNS) return begin + 1;
-    const long long row = chunks == 1 ? item : item / chunks;
-    const long long last = ((item - row * chunks) + 1) * CHUNK;
-    return (row * groups + column) * inner + (last < inner ? last : inner);
   }
   // Whether this thread has a group, and whether it speaks for it.
   __device__ __forceinline__ bool live() const { return MODE == PLANES || column < groups; }
   __device__ __forceinline__ bool speaks() const {
     return threadIdx.x < (MODE == PLANES ? 1 : 32) && live();
   }
+
+  // f(places of up to AT_ONCE elements, how many) until the share is done.
+  template <class F>
+  __device__ __forceinline__ void each(F f) const {
+    if constexpr (MODE == PLANES) {
+      each_of_plane(f);
+    } else {
+      each_of_column(f);
+    }
+  }
+
+ private:
+  template <class F>
+  __device__ __forceinline__ void each_of_column(F f) const {
+    if (!live()) return;
+    long long at[AT_ONCE], here = (rows_before + first) * groups + column;
+    for (long long row = first; row < rows; row += AT_ONCE * step) {
+      int count = 0;
+#pragma unroll
+      for (int k = 0; k < AT_ONCE; ++k, here += step * groups) {
+        at[k] = here;
+        count += row + k * step < rows;
+      }
+      f(at, count);
+    }
+  }
+  // The rows of a group one after the other, by chunks; no division in the loop.
+  template <class F>
+  __device__ __forceinline__ void each_of_plane(F f) const {
+    const long long leap = (groups - 1) * inner, members = rows * inner;
+    const long long turns = inner > 32 ? 0 : 32 / inner;
+    const long long further = 32 + turns * leap, rest = 32 - turns * inner;
+    for (long long chunk = first; chunk * CHUNK < members; chunk += step) {
+      const long long stop = (chunk + 1) * CHUNK, end = stop < members ? stop : members;
+      long long item = chunk * CHUNK + threadIdx.x % 32;
+      const long long row = rows == 1 ? 0 : item / inner;
+      long long place = item - row * inner;
+      long long at[AT_ONCE], here = (row * groups + column) * inner + place;
+      for (; item < end; item += AT_ONCE * 32) {
+        int count = 0;
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+          at[k] = here;
+          count += item + k * 32 < end;
+          here += further;
+          place += rest;
+          if (place >= inner) {
+            place -= inner;
+            here += leap;
+          }
+        }
+        f(at, count);
+      }
+    }
+  }
 };
 
-#define ELEMENTS(i, share)                                                        \
-  for (long long item = share.first; item < share.items; item += share.step)      \
-    for (long long i = share.begin(item), i_end = share.end(item, i); i < i_end; i += 32)
+typedef long long Places[AT_ONCE];
+
+// The elements at these places; 0 behind the first `count`.  No x is 0.
+DEVICE void load(const T *x, const Places &at, int count, T (&values)[AT_ONCE]) {
+#pragma unroll
+  for (int k = 0; k < AT_ONCE; ++k) values[k] = x && k < count ? x[at[k]] : T(A(0));
+}
 
 // The sum over all threads of a block that share a group.
 template <int MODE>
@@ -86,20 +128,31 @@ static __device__ double together(double value) {
 
 // ---------------------------------------------------------------------- forward
 
-// parts[group, slot] = (count, mean, sum of squares about it), by Welford's recurrence
-// in each thread, so that a large mean cancels nothing.
+// parts[group, slot] = (count, mean, sum of squares about it): the moments of the few
+// elements under way are joined to a thread's own (Chan's formula), so that a large
+// mean cancels nothing.
 template <int MODE>
 DEVICE void moments_share(const T *x, double *parts, long long rows, long long groups,
                           long long inner, long long slots) {
   const Share<MODE> share(rows, groups, inner, slots);
   A mean = 0, squares = 0, number = 0;
-  ELEMENTS(i, share) {
-    const A value = A(x[i]);
-    number += A(1);
-    const A off = value - mean;
-    mean += off / number;
-    squares += off * (value - mean);
-  }
+  share.each([&](const Places &at, int count) {
+    T values[AT_ONCE];
+    load(x, at, count, values);
+    A sum = 0, spread = 0;
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) sum += A(values[k]);
+    const A middle = count == AT_ONCE ? sum * A(1.0 / AT_ONCE) : sum / A(count);
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) {
+      const A off = k < count ? A(values[k]) - middle : A(0);
+      spread += off * off;
+    }
+    const A total = number + A(count), off = middle - mean, part = A(count) / total;
+    mean += off * part;
+    squares += spread + off * off * number * part;
+    number = total;
+  });
   const double count = together<MODE>((double)number);
   const double middle = together<MODE>((double)number * (double)mean) / max(count, 1.0);
   const double apart = (double)mean - middle;
@@ -155,22 +208,42 @@ KERNEL(finish_moments)(const double *parts, P *mean, P *var, P *deviation,
   }
 }
 
+// What forward makes of an element before a ReLU; backward asks for its sign.
+struct Normal {
+  A middle, times, plus;
+
+  __device__ __forceinline__ Normal(const P *mean, const P *factor, const P *shift,
+                                    long long group, bool live)
+      : middle(mean && live ? A(mean[group]) : A(0)),
+        times(factor && live ? A(factor[group]) : A(0)),
+        plus(shift && live ? A(shift[group]) : A(0)) {}
+  __device__ __forceinline__ A of(T value) const {
+    return fma(A(value) - middle, times, plus);
+  }
+  __device__ __forceinline__ bool positive(T value) const {
+    return A(T(of(value))) > A(0);
+  }
+};
+
 // y = (x - mean) * factor + shift, max(0, .) of it with relu; kept = x.  y may be x.
 template <int MODE>
 DEVICE void normalise_share(const T *x, T *y, T *kept, const P *mean, const P *factor,
                             const P *shift, long long relu, long long rows,
                             long long groups, long long inner, long long slots) {
   const Share<MODE> share(rows, groups, inner, slots);
-  if (!share.live()) return;
-  const A middle = A(mean[share.group]), times = A(factor[share.group]);
-  const A plus = shift ? A(shift[share.group]) : A(0);
-  ELEMENTS(i, share) {
-    const T value = x[i];
-    if (kept) kept[i] = value;
-    A made = (A(value) - middle) * times + plus;
-    if (relu) made = maximum(made, A(0));
-    y[i] = T(made);
-  }
+  const Normal normal(mean, factor, shift, share.group, share.live());
+  share.each([&](const Places &at, int count) {
+    T values[AT_ONCE];
+    load(x, at, count, values);
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) {
+      if (k < count) {
+        const A made = normal.of(values[k]);
+        if (kept) kept[at[k]] = values[k];
+        y[at[k]] = T(relu ? maximum(made, A(0)) : made);
+      }
+    }
+  });
 }
 FORMS(normalise,
       (const T *x, T *y, T *kept, const P *mean, const P *factor, const P *shift,
@@ -179,22 +252,31 @@ FORMS(normalise,
       (x, y, kept, mean, factor, shift, relu, rows, groups, inner, slots))
 
 // --------------------------------------------------------------------- backward
+// With a factor forward ended in a ReLU: dy counts where its input was positive, which
+// is computed again, as z is read anyway.
 
 // parts[group, slot] = (sum of dy, sum of dy * (z - mean)); no mean is 0
 template <int MODE>
-DEVICE void products_share(const T *z, const T *dy, const P *mean, double *parts,
-                           long long rows, long long groups, long long inner,
-                           long long slots) {
+DEVICE void products_share(const T *z, const T *dy, const P *mean, const P *factor,
+                           const P *shift, double *parts, long long rows,
+                           long long groups, long long inner, long long slots) {
   const Share<MODE> share(rows, groups, inner, slots);
-  const A middle = mean && share.live() ? A(mean[share.group]) : A(0);
+  const Normal normal(mean, factor, shift, share.group, share.live());
   A sum = 0, product = 0;
-  ELEMENTS(i, share) {
-    const A slope = A(dy[i]);
-    sum += slope;
-    if (z) product += slope * (A(z[i]) - middle);
-  }
+  share.each([&](const Places &at, int count) {
+    T values[AT_ONCE], slopes[AT_ONCE];
+    load(dy, at, count, slopes);
+    load(z, at, count, values);
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) {
+      const A slope = factor && !normal.positive(values[k]) ? A(0) : A(slopes[k]);
+      sum += slope;
+      // What lies behind the last is 0; a value of infinity is not to come from it.
+      if (k < count) product += slope * (A(values[k]) - normal.middle);
+    }
+  });
   const double sums = together<MODE>((double)sum);
-  const double products = together<MODE>((double)product);
+  const double products = together<MODE>(z ? (double)product : 0.0);
   if (share.speaks()) {
     double *part = parts + (share.group * slots + share.slot) * 2;
     part[0] = sums;
@@ -202,9 +284,10 @@ DEVICE void products_share(const T *z, const T *dy, const P *mean, double *parts
   }
 }
 FORMS(products,
-      (const T *z, const T *dy, const P *mean, double *parts, long long rows,
-       long long groups, long long inner, long long slots),
-      (z, dy, mean, parts, rows, groups, inner, slots))
+      (const T *z, const T *dy, const P *mean, const P *factor, const P *shift,
+       double *parts, long long rows, long long groups, long long inner,
+       long long slots),
+      (z, dy, mean, factor, shift, parts, rows, groups, inner, slots))
 
 // A warp a group: coefficients (factor, of 1, of z - mean), each for all groups, and
 // the gradients of scale and shift.  With `stored` the moments are constants.
@@ -236,25 +319,35 @@ KERNEL(finish_products)(const double *parts, const P *var, const P *deviation,
       P(stored ? 0.0 : product * inverse * inverse / count);
 }
 
-// dx = factor * (dy - c0 - (z - mean) * c1); no z is 0.  dx may be dy.
+// dx = times * (dy - c0 - (z - mean) * c1); no z is 0.  dx may be dy.
 template <int MODE>
 DEVICE void correct_share(const T *z, const T *dy, T *dx, const P *mean,
-                          const P *coefficients, long long all, long long rows,
-                          long long groups, long long inner, long long slots) {
+                          const P *coefficients, const P *factor, const P *shift,
+                          long long all, long long rows, long long groups,
+                          long long inner, long long slots) {
   const Share<MODE> share(rows, groups, inner, slots);
-  if (!share.live()) return;
-  const A middle = mean ? A(mean[share.group]) : A(0);
-  const A factor = A(coefficients[share.group]);
-  const A c0 = A(coefficients[all + share.group]);
-  const A c1 = A(coefficients[2 * all + share.group]);
-  ELEMENTS(i, share) {
-    A slope = A(dy[i]) - c0;
-    if (z) slope -= (A(z[i]) - middle) * c1;
-    dx[i] = T(slope * factor);
-  }
+  const bool live = share.live();
+  const Normal normal(mean, factor, shift, share.group, live);
+  const A times = live ? A(coefficients[share.group]) : A(0);
+  const A c0 = live ? A(coefficients[all + share.group]) : A(0);
+  const A c1 = live ? A(coefficients[2 * all + share.group]) : A(0);
+  share.each([&](const Places &at, int count) {
+    T values[AT_ONCE], slopes[AT_ONCE];
+    load(dy, at, count, slopes);
+    load(z, at, count, values);
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) {
+      if (k < count) {
+        A slope = factor && !normal.positive(values[k]) ? A(0) : A(slopes[k]);
+        slope -= c0;
+        if (z) slope -= (A(values[k]) - normal.middle) * c1;
+        dx[at[k]] = T(slope * times);
+      }
+    }
+  });
 }
 FORMS(correct,
       (const T *z, const T *dy, T *dx, const P *mean, const P *coefficients,
-       long long all, long long rows, long long groups, long long inner,
-       long long slots),
-      (z, dy, dx, mean, coefficients, all, rows, groups, inner, slots))
+       const P *factor, const P *shift, long long all, long long rows, long long groups,
+       long long inner, long long slots),
+      (z, dy, dx, mean, coefficients, factor, shift, all, rows, groups, inner, slots))

@@ -1,0 +1,99 @@
+"""NCCL: means over the GPUs of one machine, through CuPy's binding.
+
+Nothing in this file runs without GPUs, so nothing else is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from poseidon_caffe.backend.gpu.device import Event, pointer
+from poseidon_caffe.backend.protocols import Moment, Ops
+from poseidon_caffe.errors import BackendError
+from poseidon_caffe.types import Array
+
+__all__ = ["NcclReducer", "gpu_identity", "nccl_problem", "new_nccl_id"]
+
+# ncclDataType_t and ncclRedOp_t, from nccl.h.
+_TYPES = {"f2": 6, "f4": 7, "f8": 8}
+_AVERAGE = 4
+_FIRST_VERSION_WITH_AVERAGE = 21000
+
+
+def nccl_problem() -> str | None:
+    """Why NCCL cannot be used here; None if it can."""
+    try:
+        from cupy.cuda import nccl
+    except ImportError as error:
+        return f"CuPy has no NCCL here ({error})"
+    if not nccl.available:
+        return "CuPy has no NCCL here: install nvidia-nccl-cu12 (or -cu13)"
+    version = int(nccl.get_version())
+    if version < _FIRST_VERSION_WITH_AVERAGE:
+        return f"NCCL {version} is too old: 2.10 or newer is needed"
+    return None
+
+
+def gpu_identity(device: int) -> str:
+    """What tells this machine's GPUs apart, whatever numbers processes give them."""
+    import cupy
+
+    return str(cupy.cuda.runtime.deviceGetPCIBusId(device))
+
+
+def new_nccl_id() -> list[int]:
+    """What one rank makes and all ranks need to find each other."""
+    from cupy.cuda import nccl
+
+    return [int(byte) for byte in nccl.get_unique_id()]
+
+
+class NcclReducer:
+    """`Reducer` over NCCL, on a stream beside the one that computes.
+
+    Made on all ranks at once: each waits for all.
+
+    Args:
+        ops: the GPU backend of this rank, on a GPU of its own.
+        size: how many ranks.
+        rank: of this process.
+        nccl_id: rank 0's `new_nccl_id`.
+
+    Raises:
+        BackendError: NCCL cannot connect the GPUs.
+    """
+
+    def __init__(self, ops: Ops, size: int, rank: int, nccl_id: Sequence[int]) -> None:
+        from cupy.cuda import nccl
+
+        self._device: Any = getattr(ops, "device")  # noqa: B009 - GpuOps alone has it
+        self._stream: Any = self._device.stream()
+        try:
+            with self._device.on_this_thread():
+                self._raw: Any = nccl.NcclCommunicator(size, tuple(nccl_id), rank)
+        except nccl.NcclError as error:
+            msg = f"NCCL cannot connect the GPUs: {error}; --nccl off does without"
+            raise BackendError(msg) from error
+
+    def mean(self, array: Array) -> Event:
+        """See `Reducer.mean`."""
+        self._stream.wait_for(self._device.compute.record())
+        if array.size:
+            place, kind = pointer(array), _TYPES[np.dtype(array.dtype).str[1:]]
+            self._raw.allReduce(
+                place, place, array.size, kind, _AVERAGE, self._stream.raw.ptr
+            )
+        event: Event = self._stream.record()
+        return event
+
+    def hold(self, moment: Moment) -> None:
+        """See `Reducer.hold`."""
+        self._device.compute.wait_for(moment)
+
+    def close(self) -> None:
+        """Leave; all work must be done."""
+        self._device.synchronise()
+        self._raw.destroy()
