@@ -29,6 +29,7 @@ class Poseidon:
         """A solver whose batch lies on the GPU."""
         param = parse_solver(SOLVER)
         param.net_param.CopyFrom(training_net(case))
+        # A backend of its own: its scratch memory goes with the net.
         ops = get_ops("gpu", gpu=GpuSettings(precision=precision))
         net = NetOptions(fuse=True, share_memory=True, capture=True)
         self._solver = solver = Solver(param, ops=ops, options=SolverOptions(net=net))

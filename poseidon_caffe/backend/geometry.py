@@ -148,7 +148,7 @@ class BatchNormGeometry:
         use_stored: take the given mean and variance (TEST) instead of the batch's.
         affine: multiply by scale and add shift per channel.
         relu: apply max(0, .) last, and let the gradient through where it did
-            nothing; where the backend does not say that it `rectifies_norms`, only
+            nothing; where the backend does not say that it `fuses_relu_backward`, only
             with ``use_stored``, and with no backward.
         inference: no backward will follow, so nothing need be kept for it.
     """

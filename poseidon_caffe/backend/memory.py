@@ -111,6 +111,10 @@ class HostMemory:
         """Bytes that one array can have at most."""
         return memory_limit()
 
+    def free_bytes(self) -> int:
+        """The same: nobody knows what the system would give."""
+        return memory_limit()
+
 
 HOST = HostMemory()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poseidon_caffe.backend.select import get_ops
-from poseidon_caffe.comm.carrier import DIRECT, Carrier, ParamBlob
+from poseidon_caffe.comm.carrier import DIRECT, Carrier, ParamBlob, Rebuilder
 from poseidon_caffe.comm.courier import Courier, Waiting
 from poseidon_caffe.comm.mirror import MirrorCarrier
+from poseidon_caffe.comm.mirror_rebuilding import MirrorRebuilder
 from poseidon_caffe.comm.model import Model
 from poseidon_caffe.errors import UsageError
 from poseidon_caffe.net.net import Net
@@ -36,15 +37,14 @@ def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Mo
         solver.emit(GradientsClipped(iteration, norm, limit, factor))
 
     def rebuild(x: Array, dy: Array, dw: Array, db: Array | None) -> None:
-        # What travels are NumPy arrays, wherever the net computes.
-        solver.ops.host.inner_product_backward_weights(x, dy, dw, db)
+        solver.ops.inner_product_backward_weights(x, dy, dw, db)
 
     if solver.net.loss_scale is not None:
         raise UsageError(
             "--precision fp16 with a parameter server: the ranks' loss scales would "
             "differ; use --precision bf16, or a GPU for each rank with NCCL"
         )
-    carrier, blobs = _carried(solver, courier)
+    carrier, blobs, rebuilder = _carried(solver, courier)
     return Model(
         slots=solver.net.slots,
         blobs=blobs,
@@ -57,17 +57,24 @@ def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Mo
         clip_gradients=limit,
         frozen=_frozen(solver, is_pooled=is_pooled),
         on_clip=on_clip,
+        rebuilder=rebuilder,
         carrier=carrier,
     )
 
 
-def _carried(solver: Solver, courier: Courier) -> tuple[Carrier, Sequence[ParamBlob]]:
+def _carried(
+    solver: Solver, courier: Courier
+) -> tuple[Carrier, Sequence[ParamBlob], Rebuilder | None]:
     """What travels: the parameters themselves, or mirrors of those on a GPU."""
     net, ops = solver.net, solver.ops
     if ops.memory.is_host:
-        return DIRECT, net.learnable
-    carrier = MirrorCarrier(courier, net.slots, net.learnable, ops.transfers())
-    return carrier, carrier.mirrors
+        return DIRECT, net.learnable, None
+    transfers = ops.transfers()
+    carrier = MirrorCarrier(courier, net.slots, net.learnable, transfers)
+    rebuilder = MirrorRebuilder(
+        courier, carrier, ops, transfers, solver.row_updater(ops)
+    )
+    return carrier, carrier.mirrors, rebuilder
 
 
 def factor_rows(net: Net) -> dict[int, int]:

@@ -113,6 +113,9 @@ class ClusterTraining(Training):
             self._say("The GPUs combine gradients by NCCL; every rank updates itself")
             reducer = open_reducer(cluster, board, joint, solver, seat)
             return attach_reducing(solver, cluster, reducer, is_pooled=is_pooled)
+        missing = next((each.problem for each in seats if each.problem), None)
+        if missing is not None and self._args.text("nccl") == "auto":
+            self._say(f"The GPUs combine gradients through the hosts: {missing}")
         return joint.together(
             lambda: cluster.attach(
                 model_of(solver, cluster.courier, is_pooled=is_pooled)

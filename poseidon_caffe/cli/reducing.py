@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Final, Protocol
 
 from poseidon_caffe.backend.gpu.nccl import (
+    NcclId,
     NcclReducer,
     gpu_identity,
     nccl_problem,
@@ -132,8 +133,10 @@ def open_reducer(
     if seat.is_emulated:
         return BoardReducer(cluster.workers_board, solver.ops.transfers())
     rank, size = cluster.courier.rank, cluster.courier.size
-    own = joint.together(lambda: b"" if rank else json.dumps(new_nccl_id()).encode())
-    shared = json.loads(board.broadcast(_TOPIC_ID, own))
+    own = joint.together(
+        lambda: b"" if rank else json.dumps(asdict(new_nccl_id())).encode()
+    )
+    shared = NcclId(**json.loads(board.broadcast(_TOPIC_ID, own)))
     return joint.together(lambda: NcclReducer(solver.ops, size, rank, shared))
 
 

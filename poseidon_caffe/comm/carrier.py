@@ -10,7 +10,7 @@ import numpy as np
 from poseidon_caffe.net.hooks import ParamSlot
 from poseidon_caffe.types import Array, Shape
 
-__all__ = ["DIRECT", "Carrier", "DirectCarrier", "ParamBlob"]
+__all__ = ["DIRECT", "Carrier", "DirectCarrier", "ParamBlob", "Rebuilder"]
 
 
 class ParamBlob(Protocol):
@@ -63,6 +63,43 @@ class Carrier(Protocol):
 
         And let it change the gradient again.
         """
+
+
+class Rebuilder(Protocol):
+    """Makes gradients from gathered factors and applies the rule, on every worker.
+
+    The main thread calls all methods.
+    """
+
+    def rebuild(
+        self, weights: int, bias: int | None, top_diffs: Array, bottoms: Array
+    ) -> None:
+        """Overwrite the gradients of an inner product's slots with the products.
+
+        Args:
+            weights: slot index.
+            bias: likewise, or None.
+            top_diffs: (R, M), all workers' rows; left alone until `release`.
+            bottoms: (R, K), likewise.
+        """
+
+    def sum_of_squares(self, slots: Sequence[int]) -> float:
+        """Of the gradients that were rebuilt."""
+
+    def apply(self, iteration: int, slots: Sequence[int], scale: float) -> None:
+        """Apply the rule to the slots; see `RowUpdater.apply`."""
+
+    def release(self, weights: int, action: Callable[[], None]) -> None:
+        """Call ``action`` once nobody reads the factors any more, in any thread."""
+
+    def values(self, slots: Sequence[int]) -> list[Array]:
+        """The slots' values as NumPy arrays, to read, or to write for `take`."""
+
+    def histories(self, slots: Sequence[int]) -> list[Array]:
+        """The rule's arrays of the slots, likewise."""
+
+    def take(self, slots: Sequence[int], arrays: Sequence[Array]) -> None:
+        """Put in place what was written to `values` and `histories`, in that order."""
 
 
 class DirectCarrier:

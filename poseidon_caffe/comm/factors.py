@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from poseidon_caffe.comm.courier import Courier, Waiting
 from poseidon_caffe.comm.model import Model, Roles
 from poseidon_caffe.comm.norm import NormBoard
+from poseidon_caffe.comm.rebuilding import rebuilder_of
 from poseidon_caffe.comm.tags import factors_tag
 from poseidon_caffe.errors import ClusterError
 from poseidon_caffe.net.hooks import ParamSlot
-from poseidon_caffe.types import Array, RowPiece
+from poseidon_caffe.types import Array
 
 __all__ = ["FactorExchange", "FactorPair"]
 
@@ -94,6 +93,7 @@ class FactorExchange:
     ) -> None:
         self._courier, self._model, self._roles = courier, model, roles
         self._norm, self._slice_bytes = norm, slice_bytes
+        self._rebuilder = rebuilder_of(model)
         self._scale = 1.0 / (len(roles.workers) * model.iter_size)
         self._all = [_Gathering(pair, model, roles) for pair in pairs]
         self._by_slot = {
@@ -185,23 +185,19 @@ class FactorExchange:
 
     def _rebuild(self, each: _Gathering) -> None:
         """The gradient over all workers, from one product; no rule applied yet."""
-        blobs, pair = self._model.blobs, each.pair
+        pair = each.pair
         top_diffs, bottoms = (part.reshape(-1, part.shape[-1]) for part in each.parts)
-        gradient = blobs[pair.weights.index].diff
-        bias = None if pair.bias is None else blobs[pair.bias.index].diff
-        self._model.rebuild(bottoms, top_diffs, gradient, bias)
+        bias = None if pair.bias is None else pair.bias.index
+        self._rebuilder.rebuild(pair.weights.index, bias, top_diffs, bottoms)
         each.is_rebuilt = True
         if self._norm is not None and all(each.is_rebuilt for each in self._all):
             self._norm.factors_done(each.version, self._sum_of_squares())
 
     def _sum_of_squares(self) -> float:
-        total = 0.0
-        for each in self._all:
-            for slot in each.pair.slots:
-                if slot.lr_mult:
-                    flat = self._model.blobs[slot.index].diff.reshape(-1)
-                    total += float(np.dot(flat, flat))
-        return total
+        slots = [slot for each in self._all for slot in each.pair.slots]
+        return self._rebuilder.sum_of_squares(
+            [slot.index for slot in slots if slot.lr_mult]
+        )
 
     def _can_apply(self, each: _Gathering) -> bool:
         """Whether it is rebuilt and the factor that clips its gradient is known.
@@ -214,18 +210,14 @@ class FactorExchange:
 
     def _update(self, each: _Gathering) -> None:
         clip = 1.0 if self._norm is None else self._norm.factor
-        updater = self._model.local_updater
-        pieces = []
-        for slot in each.pair.slots:
-            blob = self._model.blobs[slot.index]
-            data, diff = blob.data.reshape(-1), blob.diff.reshape(-1)
-            pieces.append(
-                RowPiece(slot.index, data, diff, updater.history_of(slot.index))
-            )
-        updater.apply(each.version, pieces, self._scale * clip)
+        slots = [slot.index for slot in each.pair.slots]
+        self._rebuilder.apply(each.version, slots, self._scale * clip)
         each.version += 1
         each.is_pushed = each.is_rebuilt = False
-        self._courier.call(lambda: self._receive(each))
+        self._rebuilder.release(
+            each.pair.weights.index,
+            lambda: self._courier.call(lambda: self._receive(each)),
+        )
 
     # -- courier's thread --------------------------------------------------------------
     def _send(self, each: _Gathering) -> None:

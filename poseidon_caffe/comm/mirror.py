@@ -34,11 +34,12 @@ class Mirror:
     Attributes:
         blob: the same.
         is_newer: the values have changed here since they were last copied back.
+        stays: the values are changed on the device; those here are old.
     """
 
     def __init__(self, blob: ParamBlob, transfers: Transfers) -> None:
         self.blob, self._transfers = blob, transfers
-        self.is_newer = False
+        self.is_newer = self.stays = False
         self._data: Array | None = None
         self._diff: Array | None = None
 
@@ -64,7 +65,10 @@ class Mirror:
 
     def touch(self) -> None:
         """Say that ``data`` changed."""
-        self.is_newer = True
+        if self.stays:
+            self.blob.touch()
+        else:
+            self.is_newer = True
 
 
 class _State:
@@ -140,6 +144,10 @@ class MirrorCarrier:
         moment = self._transfers.snap(factor, target.reshape(-1))
         for slot in slots:
             self._states[slot].fetched = moment
+
+    def fetched(self, slot: int) -> Moment | None:
+        """End of the last copy of the slot's from the device; None: there was none."""
+        return self._states[slot].fetched
 
     def then(self, slots: Sequence[int], action: Callable[[], None]) -> None:
         """Call ``action`` in the courier's thread once the copies are over."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from poseidon_caffe.comm.carrier import DIRECT, Carrier, ParamBlob
+from poseidon_caffe.comm.carrier import DIRECT, Carrier, ParamBlob, Rebuilder
 from poseidon_caffe.comm.rows import Row
 from poseidon_caffe.net.hooks import ParamSlot
 from poseidon_caffe.types import Array, RowUpdater
@@ -33,6 +33,7 @@ class Model:
         clip_gradients: limit on the norm of the averaged gradient; negative: none.
         frozen: slots that never move, by index.
         on_clip: told (iteration, norm, factor) on the main thread.
+        rebuilder: works on factor slots; None: ``rebuild`` and ``local_updater`` do.
         carrier: moves numbers between ``blobs`` and where the net computes.
     """
 
@@ -47,6 +48,7 @@ class Model:
     clip_gradients: float = -1.0
     frozen: frozenset[int] = frozenset()
     on_clip: Callable[[int, float, float], None] | None = None
+    rebuilder: Rebuilder | None = None
     carrier: Carrier = DIRECT
 
     def label(self, row: Row) -> str:

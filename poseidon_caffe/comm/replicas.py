@@ -10,6 +10,7 @@ import numpy as np
 from poseidon_caffe.comm.board import Board
 from poseidon_caffe.comm.broadcast import Broadcaster
 from poseidon_caffe.comm.model import Model
+from poseidon_caffe.comm.rebuilding import rebuilder_of
 from poseidon_caffe.types import Array
 
 __all__ = ["ReplicaCheck", "checksum"]
@@ -51,7 +52,7 @@ class ReplicaCheck:
     ) -> None:
         self._board, self._model, self._slots = board, model, slots
         self._every_iters, self._broadcaster = every_iters, broadcaster
-        self._tell = tell
+        self._tell, self._rebuilder = tell, rebuilder_of(model)
 
     def is_due(self, iteration: int) -> bool:
         """Whether the replicas are to be compared after so many iterations."""
@@ -61,7 +62,7 @@ class ReplicaCheck:
 
     def check(self) -> None:
         """Compare; all slots must have been waited for."""
-        arrays = [self._model.blobs[slot].data for slot in self._slots]
+        arrays = self._rebuilder.values(self._slots)
         own = checksum(arrays)
         found = self._board.all_gather(_CHECKSUMS, str(own).encode())
         if len(set(found)) == 1:
@@ -72,8 +73,8 @@ class ReplicaCheck:
             f"replicas of {names} differ on ranks {drifted} (unlike processors?): "
             "all take rank 0's values; --svb off avoids this"
         )
-        for slot in self._slots:
-            arrays.extend(self._model.local_updater.history_of(slot))
+        arrays += self._rebuilder.histories(self._slots)
         self._broadcaster.broadcast(arrays)
+        self._rebuilder.take(self._slots, arrays)
         for slot in self._slots:
             self._model.blobs[slot].touch()

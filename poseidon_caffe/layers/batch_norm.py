@@ -228,7 +228,7 @@ class BatchNorm(Layer):
         """
         if not isinstance(relu, ReLU) or relu.slope != 0:
             return False
-        if self.ops.rectifies_norms:
+        if self.ops.fuses_relu_backward:
             return relu.will_backward == self.will_backward
         return self.use_stored and not self.will_backward
 

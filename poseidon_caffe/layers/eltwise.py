@@ -10,6 +10,7 @@ from poseidon_caffe.errors import LayerError
 from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
 from poseidon_caffe.layers.neuron import SavedInput
 from poseidon_caffe.layers.registry import register
+from poseidon_caffe.layers.relu import ReLU
 
 __all__ = ["Eltwise"]
 
@@ -45,6 +46,7 @@ class Eltwise(Layer):
         self._coeffs = [float(c) for c in p.coeff] or [1.0] * len(param.bottom)
         #: Negative slope of a ReLU that forward applies too, or None.
         self.fused_relu: float | None = None
+        self._rectifies_backward = False
         self._saved = SavedInput(self)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -84,6 +86,12 @@ class Eltwise(Layer):
     ) -> None:
         """Each bottom's part of the gradient."""
         dy = top[0].diff
+        if self._rectifies_backward:
+            if self._operation == _SUM and set(self._coeffs) == {1.0}:
+                self._hand_on(top[0], propagate_down, bottom)
+                return
+            assert self.fused_relu is not None
+            self.ops.relu_backward(top[0].data, dy, dy, self.fused_relu)
         srcs = [self._saved.data(bottom[0]), *(blob.data for blob in bottom[1:])]
         # The first bottom last: its diff may be the top's.
         for i, blob in reversed(list(enumerate(bottom))):
@@ -97,6 +105,22 @@ class Eltwise(Layer):
                 self.ops.copy(dy, blob.diff)
             else:
                 self.ops.add([dy], blob.diff, [self._coeffs[i]])
+
+    def _hand_on(
+        self, top: Blob, propagate_down: Sequence[bool], bottom: Sequence[Blob]
+    ) -> None:
+        """Every bottom's gradient is what a fused ReLU lets through of the top's."""
+        wanted = [
+            b.diff for b, need in zip(bottom, propagate_down, strict=True) if need
+        ]
+        if not wanted:
+            return
+        assert self.fused_relu is not None
+        # The first may be the top's own, so all that is read of it is read here.
+        first, second, *more = [*wanted, None] if len(wanted) == 1 else wanted
+        self.ops.relu_backward(top.data, top.diff, first, self.fused_relu, second)
+        for diff in more:
+            self.ops.copy(first, diff)
 
     def _backward_product(
         self, i: int, top: Sequence[Blob], bottom: Sequence[Blob]
@@ -124,6 +148,21 @@ class Eltwise(Layer):
     def fuse_relu(self, slope: float) -> None:
         """Apply a ReLU of this negative slope in forward from now on."""
         self.fused_relu = slope
+
+    def can_fuse_relu_backward(self, relu: ReLU) -> bool:
+        """Whether backward can also do that of the ReLU which forward does."""
+        return (
+            self.ops.fuses_relu_backward
+            and self.fused_relu is not None
+            and self.fused_relu >= 0
+            and self.will_backward
+            and relu.will_backward
+        )
+
+    def fuse_relu_backward(self, relu: ReLU) -> None:
+        """Do the ReLU's backward too; call when `can_fuse_relu_backward`."""
+        self._rectifies_backward = self.backward_reads_top = relu.skip_backward = True
+        relu.backward_reads_top = relu.backward_reads_bottom = False
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -95,7 +95,7 @@ class HDF5Output(Layer):
         """No gradient comes from here."""
         for blob, down in zip(bottom, propagate_down, strict=True):
             if down:
-                blob.diff[...] = 0
+                self.ops.clear(blob.diff)
 
     def close(self) -> None:
         """Make the file durable."""

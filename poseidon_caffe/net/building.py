@@ -17,7 +17,7 @@ from poseidon_caffe.layers.base import Layer, LayerContext
 from poseidon_caffe.layers.registry import layer_class
 from poseidon_caffe.net.graph import Wiring, backward_plan, connect
 from poseidon_caffe.net.params import ParamTable
-from poseidon_caffe.net.room import batch_that_fits
+from poseidon_caffe.net.room import batch_that_fits, parameters_fit
 from poseidon_caffe.types import Phase
 
 __all__ = ["Built", "build", "fill_loss_weights", "out_of_memory"]
@@ -168,6 +168,10 @@ def _check_sizes(layer: Layer, top: list[Blob]) -> None:
     limit = layer.ops.memory.limit_bytes()
     for blob in top:
         size = blob.count * blob.dtype.itemsize
+        if size > limit and not layer.ops.memory.is_host:
+            batch = blob.shape[0] if blob.shape else None
+            fits = None if batch is None else limit * batch // size
+            raise LayerError(describe_oom(layer.name, size, limit, batch, fits))
         if size > limit:
             msg = layer.describe(
                 f"its top of shape {blob.shape} needs {size / 2**30:.1f} GiB, and this "
@@ -186,7 +190,11 @@ def out_of_memory(
     """What to say when ``layer`` asked for more memory than there is."""
     if isinstance(error, NoRoomError):
         batch = bottom[0].shape[0] if bottom and bottom[0].shape else None
-        fits = None if batch is None or net is None else batch_that_fits(net, batch)
+        if net is None:  # it is being built, which makes little but parameters
+            own = sum(blob.count * blob.dtype.itemsize for blob in layer.blobs)
+            fits = None if parameters_fit(own, error.free_bytes) else 0
+        else:
+            fits = None if batch is None else batch_that_fits(net, batch, error)
         return LayerError(
             describe_oom(layer.name, error.wanted_bytes, error.free_bytes, batch, fits)
         )

@@ -2,8 +2,8 @@
 
 Only in-place neighbours are fused, so that no blob that a user can name loses its
 value: a ReLU into the layer before it, BatchNorm with the Scale (and ReLU) after it.
-Backward of a fused ReLU still runs, from the top's sign, but for that of a BatchNorm
-whose kernel does it.
+Backward of a fused ReLU still runs, from the top's sign; on backends that say so, not
+after a BatchNorm or an Eltwise, whose own backward then begins with it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def fuse(net: Net) -> None:
             if maker.can_fuse_relu and len(maker.param.top) == 1:
                 maker.fuse_relu(layer.slope)
                 layer.skip_forward = True
+                if isinstance(maker, Eltwise) and maker.can_fuse_relu_backward(layer):
+                    maker.fuse_relu_backward(layer)
                 _reshape(net, maker)
 
 

@@ -96,6 +96,9 @@ class NetObserver(Protocol):
     def grad_ready(self, slot: ParamSlot, event: Event) -> None:
         """The slot's gradient of this iteration is complete once ``event`` is.
 
+        On a device: for what is given to its compute stream, or waits for that, from
+        then on; the host would have to wait for the stream itself.
+
         Called once for every slot, from the last layer down to the first; for
         frozen slots and statistics too.  Nothing reads the slot's values any more
         until the layer's next forward: they may be overwritten from now on, by any

@@ -13,6 +13,7 @@ from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.protocols import LossScale, Ops
 from poseidon_caffe.errors import GraphError
 from poseidon_caffe.layers.base import Layer, LayerContext, Pool
+from poseidon_caffe.net.blame import blaming_parameters, blaming_tops
 from poseidon_caffe.net.building import build, fill_loss_weights, out_of_memory
 from poseidon_caffe.net.debug import DebugListener, DebugLog, first_non_finite
 from poseidon_caffe.net.filtering import filter_net, net_state
@@ -55,6 +56,7 @@ class Net(NetWeights):
         slots: the learnable ones as solvers and clusters see them.
         groups: the same in pieces of memory, when memory is planned; else empty.
         observer: told about progress (wait-free backpropagation).
+        room_bytes: free memory when the net began to be built.
         reshapes: how often a layer had to follow other shapes.
         pool: what BatchNorm pools its moments with (`set_pool`), or None.
         loss_scale: a factor on all gradients, for who takes it out again; or None.
@@ -82,6 +84,7 @@ class Net(NetWeights):
         path: str = "",
     ) -> None:
         self.ops, self.phase, self.options, self.path = ops, phase, options, path
+        self.room_bytes = ops.memory.free_bytes()
         context = LayerContext(ops, phase, dtype, seed, shard, options.prefetch)
         stages = list(dict.fromkeys([*param.state.stage, *stages]))
         filtered = filter_net(param, net_state(phase, level, stages))
@@ -144,17 +147,11 @@ class Net(NetWeights):
         if self.options.fuse:
             fuse(self)
         if self.options.share_memory:
-            try:
+            with blaming_tops(self):
                 share_memory(self)
-            except MemoryError as error:
-                widest = max(range(len(self.layers)), key=self._top_count)
-                layer, bottom = self.layers[widest], self.top_blobs[widest]
-                raise out_of_memory(layer, bottom, error, self) from error
             if not self.options.forward_only:
-                self.groups = gather(self.slots, self.learnable)
-
-    def _top_count(self, index: int) -> int:
-        return sum(blob.count for blob in self.top_blobs[index])
+                with blaming_parameters(self):
+                    self.groups = gather(self.slots, self.learnable)
 
     # -- looking at it -----------------------------------------------------------
     @property

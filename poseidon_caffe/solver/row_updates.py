@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from poseidon_caffe.backend.protocols import UpdateOps
+from poseidon_caffe.backend.protocols import Ops
 from poseidon_caffe.solver.rates import RateTable
 from poseidon_caffe.solver.update import segment_of
 from poseidon_caffe.types import Array, RowPiece, UpdateStep
@@ -21,7 +21,7 @@ __all__ = ["SolverRowUpdater"]
 class SolverRowUpdater:
     """`RowUpdater` of one solver; make it when the start state is in place.
 
-    It works on this machine's arrays, also where the net trains on a GPU.
+    Mostly it works on this machine's arrays, also where the net trains on a GPU.
 
     A solver may have several: they share the rule, which keeps scratch memory by
     thread, and the history, of which each row has one owner.  ``ops`` should be the
@@ -30,22 +30,25 @@ class SolverRowUpdater:
 
     Args:
         solver: whose rule, rates (from its present iteration on) and history.
-        ops: runs the update, on NumPy arrays.
+        ops: runs the update, on arrays of its memory.
     """
 
-    def __init__(self, solver: Solver, ops: UpdateOps) -> None:
+    def __init__(self, solver: Solver, ops: Ops) -> None:
         self.history_count: int = solver.rule.history_count
         self._param, self._slots = solver.param, solver.net.slots
         self._rule, self._history, self._ops = solver.rule, solver.history, ops
+        self._on_host = ops.memory.is_host
         self._rates = RateTable(
             solver.param, solver.iteration, solver.schedule.current_step
         )
 
     def history_of(self, slot: int) -> tuple[Array, ...]:
-        """The solver's own history arrays of one parameter: flat, live, NumPy's.
+        """The solver's own history arrays of one parameter: flat, live.
 
-        They stay on the host from then on.
+        Where ``ops`` wants them: NumPy arrays stay on the host from then on.
         """
+        if not self._on_host:
+            return self._history.of(slot)
         self._history.keep_on_host(slot)
         return self._history.host_of(slot)
 

@@ -15,6 +15,7 @@ from poseidon_caffe.errors import (
     SnapshotError,
     SolverError,
 )
+from poseidon_caffe.net.blame import blaming_parameters
 from poseidon_caffe.net.net import Net
 from poseidon_caffe.schema.printer import to_prototxt
 from poseidon_caffe.schema.upgrade import upgrade_solver
@@ -289,11 +290,12 @@ class Solver:
         display = self._display.is_due(self.iteration)
         if display:
             self.emit(LearningRateDisplayed(self.iteration, rate))
-        self.updater.apply(
-            UpdateStep(rate, self.iteration),
-            self.sync,
-            debug=display and bool(self.param.debug_info),
-        )
+        with blaming_parameters(self.net):  # whose history is made at first use
+            self.updater.apply(
+                UpdateStep(rate, self.iteration),
+                self.sync,
+                debug=display and bool(self.param.debug_info),
+            )
 
     def _finish(self, *, stopped: bool) -> None:
         """What follows the last iteration: snapshot, last loss, last test."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
@@ -98,8 +99,12 @@ class Updater:
         self._rule = rule
         self._history = history
         self._emit = emit
-        self._group_history = [history.gather(group.slots) for group in net.groups]
         self.refresh()
+
+    @cached_property
+    def _group_history(self) -> list[list[Array]]:
+        """Each group's history; nothing is moved where a cluster updates it all."""
+        return [self._history.gather(group.slots) for group in self._net.groups]
 
     def refresh(self) -> None:
         """Find out again which parameters never move; after a resume."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.backend.select import get_ops
 from poseidon_caffe.errors import BackendError, UsageError
 
@@ -27,7 +28,17 @@ def test_cpu_is_onednn_or_says_why_not():
 
 
 def test_refusals():
-    with pytest.raises(BackendError, match='no backend "tpu"; there are cpu, numpy'):
+    with pytest.raises(
+        BackendError, match='no backend "tpu"; there are cpu, gpu, numpy'
+    ):
         get_ops("tpu")
     with pytest.raises(UsageError, match="at least 1, not 0"):
         get_ops("cpu", threads=0)
+
+
+@pytest.mark.parametrize("name", ["cpu", "numpy", "reference"])
+def test_no_16_bits_on_a_cpu(name):
+    with pytest.raises(UsageError, match="precision fp16 needs a GPU"):
+        get_ops(name, gpu=GpuSettings(precision="fp16"))
+    assert get_ops(name).activation_dtype is None
+    assert get_ops(name).loss_scale() is None

@@ -170,3 +170,34 @@ def test_ranks_of_mpirun_that_share_one(short, on_cpu):
     assert said[:2] == ["Using GPUs 1", f"GPU 1: {NAME}"]
     assert said[2].startswith("2 ranks on this machine share 1 GPU")
     assert_close(short.folder / "out_iter_10.caffemodel", on_cpu(64))
+
+
+@pytest.mark.mpi
+def test_servers_begin_and_the_gpus_go_on_themselves(short, on_cpu):
+    short.write(snapshot="5")
+    done = short.train("--gpu", "all", **EMULATED)
+    assert done.returncode == 0, done.stderr
+    (short.folder / "out_iter_10.caffemodel").unlink()
+    state = "--snapshot=out_iter_5.solverstate"
+    done = short.train("--gpu", "all", "--nccl=on", state, **EMULATED)
+    assert done.returncode == 0, done.stderr
+    assert "combine gradients by NCCL; every rank updates itself" in done.stderr
+    assert_close(short.folder / "out_iter_10.caffemodel", on_cpu(64))
+
+
+@pytest.mark.mpi
+def test_nccl_needs_a_gpu_for_each(short):
+    done = subprocess.run(
+        [
+            *(find_mpirun(), "-n", "2", *PROGRAM),
+            *("train", "--solver=solver.prototxt", "--gpu=1", "--nccl=on"),
+        ],
+        cwd=short.folder,
+        env=mpi_environment(EMULATED),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode
+    assert done.stderr.count("--nccl on: some ranks share a GPU; leave") == 1

@@ -274,6 +274,8 @@ def test_parameter_gradients_add_up_and_can_be_switched_off(
         for i, dw in enumerate(run.param_diffs()):
             if id(run.layer.blobs[i].diff_storage) in shared:
                 continue
+            if cls.type == "Parameter":
+                continue  # its gradient is the top's, made anew in each pass
             if i == left_out:
                 assert (dw == SENTINEL).all()
             else:

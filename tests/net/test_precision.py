@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from poseidon_caffe.backend.half import BFLOAT16, HALF
+from poseidon_caffe.net.filtering import filter_net, net_state
 from poseidon_caffe.net.net import Net, NetOptions
 from poseidon_caffe.net.precision import insert_casts
 from poseidon_caffe.net.splits import insert_splits
 from poseidon_caffe.schema.upgrade import parse_net
 from poseidon_caffe.types import Phase
 from tests.devices import gpu_ops
-from tests.net.support import DATA, conv, fc, layer, loss
+from tests.net.support import DATA, conv, fc, golden_param, layer, loss
 
 PRECISIONS = {"bf16": BFLOAT16, "fp16": HALF}
 STEP = {"fp32": 0.0, "bf16": 2.0**-8, "fp16": 2.0**-11}
@@ -45,7 +46,9 @@ RICH = (
 
 def casts_of(text, dtype=BFLOAT16):
     """(bottom, top) of each cast, the blobs of 16 bits, and the net."""
-    param, dtypes = insert_casts(insert_splits(parse_net(text)), dtype)
+    param = parse_net(text) if isinstance(text, str) else text
+    train = filter_net(param, net_state(Phase.TRAIN, 0, []))
+    param, dtypes = insert_casts(insert_splits(train), dtype)
     found = [(one.bottom[0], one.top[0]) for one in param.layer if one.type == "Cast"]
     return found, set(dtypes), param
 
@@ -154,6 +157,20 @@ def test_names_that_are_taken():
 def test_a_net_without_products_stays_as_it_is():
     pool = layer("p", "Pooling", "data", None, "pooling_param { kernel_size: 2 }")
     assert casts_of(DATA + pool)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "scores"),
+    [
+        ("lenet_train", ["ip2"]),
+        ("alexnet_train", ["fc8"]),
+        ("resnet20_train", ["fc"]),
+        ("googlenet_train", [f"loss{i}/classifier" for i in (1, 2, 3)]),
+    ],
+)
+def test_published_nets_are_cast_at_data_and_scores_only(name, scores):
+    found, _, _ = casts_of(golden_param(name, 1))
+    assert [bottom for bottom, _ in found] == ["data", *scores]
 
 
 # -- what comes out ------------------------------------------------------------

@@ -136,6 +136,18 @@ def test_small_gradients_survive_in_fp16():
     assert np.linalg.norm(ours - plain) <= 0.02 * np.linalg.norm(plain)
 
 
+def test_a_scaled_update_copies_nothing():
+    solver = solver_with("fp16")
+    solver.step(3)
+    device = gpu_ops("fp16").device
+    before = device.copies.to_host, device.copies.to_device
+    solver.apply_update()
+    assert (device.copies.to_host, device.copies.to_device) == before
+    solver.step(1)
+    # The loss.
+    assert device.copies.to_host == before[0] + 1
+
+
 def test_overflow_skips_the_step_and_recovers():
     # Gradients a little above 1 times 2^16 are too much for float16.
     net = SHARED.replace('top: "loss"', 'top: "loss" loss_weight: 10')

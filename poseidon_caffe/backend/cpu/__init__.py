@@ -88,7 +88,7 @@ class CpuOps(
     name: str = "cpu"
     channels_last: bool = True
     supports_float64: bool = False
-    rectifies_norms: bool = False
+    fuses_relu_backward: bool = False
     activation_dtype: None = None
     note: str | None = None
     memory: HostMemory = HOST

@@ -31,12 +31,21 @@ class CpuActivation(DnnlEltwise, DnnlChain, DnnlPrelu):
         else:
             super().relu(x, y, slope)
 
-    def relu_backward(self, y: Array, dy: Array, dx: Array, slope: float = 0.0) -> None:
-        """dx = dy where y > 0, slope * dy elsewhere."""
+    def relu_backward(
+        self,
+        y: Array,
+        dy: Array,
+        dx: Array,
+        slope: float = 0.0,
+        also: Array | None = None,
+    ) -> None:
+        """dx (and ``also``) = dy where y > 0, slope * dy elsewhere."""
         if slope >= 0 and alike(y, dy, dx):
             self._eltwise_backward(y.size, Alg.RELU_DST, slope)(y, dy, dx)
+            if also is not None:
+                also[...] = dx
         else:
-            super().relu_backward(y, dy, dx, slope)
+            super().relu_backward(y, dy, dx, slope, also)
 
     def sigmoid(self, x: Array, y: Array) -> None:
         """y = 1 / (1 + exp(-x))."""

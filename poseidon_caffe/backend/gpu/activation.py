@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from poseidon_caffe.backend.gpu.maps import GpuMaps, spread_over
+from poseidon_caffe.backend.gpu.maps import GpuMaps, pack_count
+from poseidon_caffe.backend.gpu.spread import spread_over
 from poseidon_caffe.backend.gpu.sums import GpuSums
 from poseidon_caffe.types import Array
 
@@ -16,9 +17,23 @@ class GpuActivation(GpuSums, GpuMaps):
         """y = max(x, 0) + slope * min(x, 0)."""
         self.map("activation", "relu", [x], y, float(slope))
 
-    def relu_backward(self, y: Array, dy: Array, dx: Array, slope: float = 0.0) -> None:
-        """dx = dy where y > 0, slope * dy elsewhere."""
-        self.map("activation", "relu_backward", [y, dy], dx, float(slope))
+    def relu_backward(
+        self,
+        y: Array,
+        dy: Array,
+        dx: Array,
+        slope: float = 0.0,
+        also: Array | None = None,
+    ) -> None:
+        """dx (and ``also``) = dy where y > 0, slope * dy elsewhere."""
+        if also is None:
+            self.map("activation", "relu_backward", [y, dy], dx, float(slope))
+        elif dx.size:
+            with self.alike([y, dy], [dx, also]) as (ins, outs):
+                self.kernels("activation").each(
+                    "relu_backward_twice", dx.dtype, pack_count(dx), *ins, *outs,
+                    float(slope), dx.size,
+                )  # fmt: skip
 
     def sigmoid(self, x: Array, y: Array) -> None:
         """y = 1 / (1 + exp(-x)), without overflow."""
@@ -55,7 +70,7 @@ class GpuActivation(GpuSums, GpuMaps):
             return
         shape = () if slope.size == 1 else (slope.size,)
         spread = spread_over([y, *reads], min(1, y.ndim - 1), shape)
-        slopes = self.parameter("slope", slope, y.dtype)
+        slopes = self.plain_params(slope, y.dtype, "slope")
         with self.alike(reads, [y], spread.order) as (ins, outs):
             self.each_spread(kernel, spread, y, *ins, slopes, *outs)
 

@@ -9,7 +9,7 @@ import numpy as np
 from poseidon_caffe.backend.geometry import BatchNormGeometry
 from poseidon_caffe.backend.gpu.base import same_memory
 from poseidon_caffe.backend.gpu.fields import Field
-from poseidon_caffe.backend.gpu.maps import param_dtype
+from poseidon_caffe.backend.gpu.params import param_dtype
 from poseidon_caffe.backend.gpu.planes import GpuPlanes, Planes
 from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Array

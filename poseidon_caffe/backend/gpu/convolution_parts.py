@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from poseidon_caffe.backend.gpu.columns import GpuColumns
-from poseidon_caffe.backend.gpu.image_planes import ImagePlanes
+from poseidon_caffe.backend.gpu.maps import GpuMaps
+from poseidon_caffe.backend.gpu.spread import spread_over
+from poseidon_caffe.backend.gpu.sums import GpuSums
 from poseidon_caffe.types import Array
 
 __all__ = ["ConvolutionParts", "splits_for"]
@@ -15,7 +17,7 @@ _ENOUGH_BLOCKS = 264  # two for each processor of an H100
 _THREADS = 256
 
 
-class ConvolutionParts(GpuColumns):
+class ConvolutionParts(GpuSums, GpuMaps, GpuColumns):
     """What convolutions do besides products and columns."""
 
     def add_bias(self, y: Array, b: Array | None, slope: float | None) -> None:
@@ -28,35 +30,19 @@ class ConvolutionParts(GpuColumns):
         """
         if not y.size or (b is None and slope is None):
             return
-        top = ImagePlanes.of(y)
-        if top is None:
-            twin = self.scratch.take("planes bias", y.shape, y.dtype)
-            self.copy(y, twin)
-            self.add_bias(twin, b, slope)
-            self.copy(twin, y)
+        if b is None:
+            self.map("activation", "relu", [y], y, float(slope or 0.0))
             return
-        self.kernels("convolution").each(
-            "bias_relu", y.dtype, y.size, top.array, b, slope is not None,
-            float(slope or 0.0), y.size, top.channels, top.places, top.channels_last,
-            *top.steps,
-        )  # fmt: skip
+        spread = spread_over([y], 1, b.shape)
+        params = (self.plain_params(b, y.dtype, "bias"),)
+        kernel = "shift_only" if slope is None else "shift_and_relu"
+        numbers = () if slope is None else (float(slope),)
+        with self.alike([y], [y], spread.order) as (ins, outs):
+            self.each_spread(kernel, spread, y, *ins, *params, *outs, *numbers)
 
     def bias_gradient(self, dy: Array, db: Array, *, accumulate: bool) -> None:
         """db (+)= dy summed over all axes but 1, in a fixed order."""
-        top = self.image_planes("bias", dy)
-        lanes = 32 if top.channels_last else 1
-        tiles = -(-top.channels // lanes)
-        splits = splits_for(tiles, top.images * top.places * lanes)
-        direct = splits == 1
-        sums = db
-        if not direct:
-            sums = self.scratch.take("conv splits", (splits, top.channels), db.dtype)
-        self.kernels("convolution").blocks(
-            "channel_sums", dy.dtype, tiles * splits, top.array, sums, top.images,
-            top.channels, top.places, *top.steps, lanes, splits, accumulate and direct,
-        )  # fmt: skip
-        if not direct:
-            self.add_splits(sums, db, dy.dtype, splits, accumulate=accumulate)
+        self.sum_outer(dy, 1, db.shape, db, accumulate=accumulate)
 
     def add_splits(
         self, partial: Array, sums: Array, dtype: np.dtype, splits: int, *,

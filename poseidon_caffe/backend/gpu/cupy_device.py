@@ -5,6 +5,7 @@ Nothing in this file runs without a GPU, so nothing else is in it.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,9 @@ class CupyDevice:
             self.compute_capability = (properties["major"], properties["minor"])
             raw = cupy.cuda.Stream(non_blocking=True)
             self.compute = CupyStream(self, raw)
-            self._handle = cupy.cuda.Device(index).cublas_handle
+            # CuPy's own has one stream and one mode for all who use this GPU.
+            self._handle = cublas.create()
+        weakref.finalize(self, cublas.destroy, self._handle).atexit = False
         self.copies = CopyCounter()
         self.launches = 0
         self._modules: dict[tuple[str, str], Any] = {}

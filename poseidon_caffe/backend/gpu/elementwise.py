@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from poseidon_caffe.backend.gpu.base import flat, is_dense
 from poseidon_caffe.backend.gpu.joining import GpuJoining
-from poseidon_caffe.backend.gpu.maps import GpuMaps, pack_count, spread_over
+from poseidon_caffe.backend.gpu.maps import GpuMaps, pack_count
+from poseidon_caffe.backend.gpu.spread import spread_over
 from poseidon_caffe.backend.gpu.sums import GpuSums
 from poseidon_caffe.types import Array
 
@@ -134,14 +135,14 @@ class GpuElementwise(GpuSums, GpuJoining, GpuMaps):
         if y.size == 0:
             return
         spread = spread_over([y, x], axis, given.shape)
-        factors = self.parameter("scale", scale, y.dtype)
-        terms = self.parameter("shift", shift, y.dtype)
-        if scale is None:
-            kernel, params = "shift_only", [terms]
-        elif shift is None:
-            kernel, params = "scale_only", [factors]
-        else:
-            kernel, params = "scale_and_shift", [factors, terms]
+        params = [
+            self.plain_params(param, y.dtype, name)
+            for name, param in (("scale", scale), ("shift", shift))
+            if param is not None
+        ]
+        kernel = "shift_only" if scale is None else "scale_only"
+        if len(params) == 2:
+            kernel = "scale_and_shift"
         with self.alike([x], [y], spread.order) as (ins, outs):
             self.each_spread(kernel, spread, y, *ins, *params, *outs)
 

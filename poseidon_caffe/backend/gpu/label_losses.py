@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from poseidon_caffe.backend.gpu.classes import check_label_count, ignoring
 from poseidon_caffe.backend.gpu.loss import GpuLoss
-from poseidon_caffe.backend.gpu.maps import param_dtype
+from poseidon_caffe.backend.gpu.params import param_dtype
 from poseidon_caffe.backend.protocols import Sums, Weight
 from poseidon_caffe.types import Array
 

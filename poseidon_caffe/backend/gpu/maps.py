@@ -1,17 +1,15 @@
-"""Elementwise passes, and parameters that are spread over activations."""
+"""Elementwise passes over arrays of any layout."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import numpy as np
+from poseidon_caffe.backend.gpu.device import Argument
+from poseidon_caffe.backend.gpu.params import GpuParams
+from poseidon_caffe.backend.gpu.spread import Spread
+from poseidon_caffe.types import Array
 
-from poseidon_caffe.backend.gpu.base import GpuFamily, memory_order
-from poseidon_caffe.types import Array, Shape
-
-__all__ = ["GpuMaps", "Spread", "pack_count", "param_dtype", "spread_over"]
+__all__ = ["GpuMaps", "pack_count"]
 
 _PACK_BYTES = 16
 
@@ -21,81 +19,7 @@ def pack_count(array: Array) -> int:
     return -(-array.nbytes // _PACK_BYTES)
 
 
-def param_dtype(dtype: np.dtype) -> np.dtype:
-    """The type of parameters beside activations of this type: P of the kernels."""
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
-
-
-class Spread(NamedTuple):
-    """How a parameter lies along three axes of memory: (a, b, c), c the fastest.
-
-    Attributes:
-        order: of the activations' axes in memory.
-        lengths: of the three axes.
-        steps: from place to place in the parameter; 0 where it is the same.
-    """
-
-    order: Shape
-    lengths: tuple[int, int, int]
-    steps: tuple[int, int, int]
-
-    @property
-    def joins_fastest(self) -> bool:
-        """Whether the same number serves neighbours in memory."""
-        return self.steps[2] == 0
-
-
-def spread_over(arrays: Sequence[Array | None], axis: int, shape: Shape) -> Spread:
-    """A parameter of ``shape`` spread from ``axis`` on over activations.
-
-    Their own order of memory is kept if the parameter then lies along one axis, or
-    along the slowest and the fastest; C order, in which it always does, is taken
-    otherwise.
-    """
-    first = next(a for a in arrays if a is not None)
-    axis %= max(first.ndim, 1)
-    for order in (memory_order(arrays), tuple(range(first.ndim))):
-        found = _joined(first.shape, order, axis, shape)
-        if found is not None:
-            return found
-    msg = f"a parameter of shape {shape} at axis {axis} of {first.shape}"
-    raise AssertionError(msg)
-
-
-def _joined(whole: Shape, order: Shape, axis: int, shape: Shape) -> Spread | None:
-    """The axes in ``order``, neighbours joined, as three; None if they do not fit."""
-    axes: list[tuple[int, int]] = []
-    for i in order:
-        if whole[i] == 1:
-            continue
-        kept = axis <= i < axis + len(shape)
-        step = math.prod(shape[i - axis + 1 :]) if kept else 0
-        if axes and axes[-1][1] == step * whole[i]:
-            axes[-1] = (axes[-1][0] * whole[i], step)
-        else:
-            axes.append((whole[i], step))
-    # An axis may lead or close with the parameter standing still, or not be there.
-    still = (1, 0)
-    kept_axes = [i for i, (_, step) in enumerate(axes) if step]
-    if len(kept_axes) == 2 and kept_axes[0] == 0 and len(axes) == 3:
-        return _spread(order, axes) if axes[2][1] == 1 else None
-    if len(kept_axes) > 1 or (kept_axes and axes[kept_axes[0]][1] != 1):
-        return None
-    if not kept_axes:
-        return _spread(order, [still, still, axes[0] if axes else still])
-    at = kept_axes[0]
-    before = axes[at - 1] if at else still
-    if at + 1 == len(axes):
-        return _spread(order, [still, before, axes[at]])
-    return _spread(order, [before, axes[at], axes[at + 1]])
-
-
-def _spread(order: Shape, axes: Sequence[tuple[int, int]]) -> Spread:
-    (a, step_a), (b, step_b), (c, step_c) = axes
-    return Spread(order, (a, b, c), (step_a, step_b, step_c))
-
-
-class GpuMaps(GpuFamily):
+class GpuMaps(GpuParams):
     """Base of the families whose kernels look at every element by itself."""
 
     def map(
@@ -115,26 +39,10 @@ class GpuMaps(GpuFamily):
             )
 
     def each_spread(
-        self, kernel: str, spread: Spread, y: Array, *arrays: Array | None
+        self, kernel: str, spread: Spread, y: Array, *arguments: Argument
     ) -> None:
         """Run a kernel of ``spread.cu`` over flat arrays in the spread's order."""
         (_, b, c), steps = spread.lengths, spread.steps
         self.kernels("spread").each(
-            kernel, y.dtype, pack_count(y), *arrays, b, c, *steps, y.size
+            kernel, y.dtype, pack_count(y), *arguments, b, c, *steps, y.size
         )
-
-    def parameter(
-        self, name: str, array: Array | None, dtype: np.dtype
-    ) -> Array | None:
-        """A parameter beside activations of ``dtype``: flat, in C order, as P.
-
-        One that is an activation itself may be stored in fewer bits: then a copy.
-        """
-        if array is None:
-            return None
-        wanted = param_dtype(dtype)
-        if array.dtype == wanted and array.flags.c_contiguous:
-            return array.reshape(-1)
-        copy = self.scratch.take(f"parameter {name}", array.shape, wanted)
-        self.copy(array, copy)
-        return copy.reshape(-1)

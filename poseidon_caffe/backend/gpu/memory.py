@@ -57,6 +57,10 @@ class DeviceMemory:
         """All memory of the device."""
         return self._device.memory_bytes()[1]
 
+    def free_bytes(self) -> int:
+        """What is free now."""
+        return self._device.memory_bytes()[0]
+
     def flush(self) -> None:
         """Bring to the device whatever the host has written."""
         for buffer in list(self.written):

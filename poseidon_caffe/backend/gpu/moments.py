@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from poseidon_caffe.backend.gpu.fields import Field
-from poseidon_caffe.backend.gpu.maps import param_dtype
+from poseidon_caffe.backend.gpu.params import param_dtype
 from poseidon_caffe.backend.gpu.planes import GpuPlanes, Planes
 from poseidon_caffe.types import Array, Shape
 

@@ -5,7 +5,9 @@ Nothing in this file runs without GPUs, so nothing else is in it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from poseidon_caffe.backend.protocols import Moment, Ops
 from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Array
 
-__all__ = ["NcclReducer", "gpu_identity", "nccl_problem", "new_nccl_id"]
+__all__ = ["NcclId", "NcclReducer", "gpu_identity", "nccl_problem", "new_nccl_id"]
 
 # ncclDataType_t and ncclRedOp_t, from nccl.h.
 _TYPES = {"f2": 6, "f4": 7, "f8": 8}
@@ -23,10 +25,30 @@ _AVERAGE = 4
 _FIRST_VERSION_WITH_AVERAGE = 21000
 
 
+@dataclass(frozen=True)
+class NcclId:
+    """A unique id, as plain values that can be sent.
+
+    Attributes:
+        values: its bytes, signed or not as CuPy has them.
+        is_bytes: CuPy has them as ``bytes`` (since version 14), not as a tuple.
+    """
+
+    values: Sequence[int]
+    is_bytes: bool
+
+    def raw(self) -> Any:
+        """As CuPy wants it."""
+        return bytes(self.values) if self.is_bytes else tuple(self.values)
+
+
 def nccl_problem() -> str | None:
     """Why NCCL cannot be used here; None if it can."""
     try:
-        from cupy.cuda import nccl
+        with warnings.catch_warnings():
+            # CuPy warns when it finds no library; the reason is told here.
+            warnings.simplefilter("ignore")
+            from cupy.cuda import nccl
     except ImportError as error:
         return f"CuPy has no NCCL here ({error})"
     if not nccl.available:
@@ -44,11 +66,12 @@ def gpu_identity(device: int) -> str:
     return str(cupy.cuda.runtime.deviceGetPCIBusId(device))
 
 
-def new_nccl_id() -> list[int]:
+def new_nccl_id() -> NcclId:
     """What one rank makes and all ranks need to find each other."""
     from cupy.cuda import nccl
 
-    return [int(byte) for byte in nccl.get_unique_id()]
+    found = nccl.get_unique_id()
+    return NcclId([int(byte) for byte in found], is_bytes=isinstance(found, bytes))
 
 
 class NcclReducer:
@@ -66,14 +89,14 @@ class NcclReducer:
         BackendError: NCCL cannot connect the GPUs.
     """
 
-    def __init__(self, ops: Ops, size: int, rank: int, nccl_id: Sequence[int]) -> None:
+    def __init__(self, ops: Ops, size: int, rank: int, nccl_id: NcclId) -> None:
         from cupy.cuda import nccl
 
         self._device: Any = getattr(ops, "device")  # noqa: B009 - GpuOps alone has it
         self._stream: Any = self._device.stream()
         try:
             with self._device.on_this_thread():
-                self._raw: Any = nccl.NcclCommunicator(size, tuple(nccl_id), rank)
+                self._raw: Any = nccl.NcclCommunicator(size, nccl_id.raw(), rank)
         except nccl.NcclError as error:
             msg = f"NCCL cannot connect the GPUs: {error}; --nccl off does without"
             raise BackendError(msg) from error
@@ -83,9 +106,10 @@ class NcclReducer:
         self._stream.wait_for(self._device.compute.record())
         if array.size:
             place, kind = pointer(array), _TYPES[np.dtype(array.dtype).str[1:]]
-            self._raw.allReduce(
-                place, place, array.size, kind, _AVERAGE, self._stream.raw.ptr
-            )
+            with self._device.on_this_thread():
+                self._raw.allReduce(
+                    place, place, array.size, kind, _AVERAGE, self._stream.raw.ptr
+                )
         event: Event = self._stream.record()
         return event
 

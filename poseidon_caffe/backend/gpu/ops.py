@@ -74,7 +74,7 @@ class GpuOps(
 
     name: str = "gpu"
     supports_float64: bool = True
-    rectifies_norms: bool = True
+    fuses_relu_backward: bool = True
     note: str | None = None
 
     def __init__(self, device: Device, host: Ops, settings: GpuSettings) -> None:

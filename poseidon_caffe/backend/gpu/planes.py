@@ -1,4 +1,4 @@
-"""Arrays as (outer, classes, inner) in memory, and parameters in their own type."""
+"""Arrays as (outer, classes, inner) in memory, their places in C order."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import numpy as np
-
-from poseidon_caffe.backend.gpu.base import GpuFamily, same_memory
-from poseidon_caffe.backend.gpu.maps import param_dtype
+from poseidon_caffe.backend.gpu.base import same_memory
+from poseidon_caffe.backend.gpu.params import GpuParams
 from poseidon_caffe.types import Array
 
 __all__ = ["GpuPlanes", "Planes"]
@@ -39,7 +37,7 @@ class Planes(NamedTuple):
         return self.outer * self.inner
 
 
-class GpuPlanes(GpuFamily):
+class GpuPlanes(GpuParams):
     """How families that work along one axis see their arrays."""
 
     @contextmanager
@@ -57,9 +55,7 @@ class GpuPlanes(GpuFamily):
         outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
         last = axis == 1 and not all(a.flags.c_contiguous for a in arrays)
         if last and all(_channels_last(a).flags.c_contiguous for a in arrays):
-            yield Planes(
-                list(reads), list(writes), outer * inner, shape[axis], 1
-            )  # fmt: skip
+            yield Planes(list(reads), list(writes), outer * inner, shape[axis], 1)
             return
         held: list[Array] = []
         for i, array in enumerate(arrays):
@@ -88,20 +84,6 @@ class GpuPlanes(GpuFamily):
         piece = self.scratch.take(f"planes {number}", array.shape, array.dtype)
         if fill:
             self.copy(array, piece)
-        return piece
-
-    def plain_params(
-        self, values: Array, dtype: np.dtype, name: str = "labels"
-    ) -> Array:
-        """Values in C order as kernels for ``dtype`` take parameters and labels.
-
-        ``name`` tells one scratch memory from another, where one is needed.
-        """
-        wanted = param_dtype(dtype)
-        if values.dtype == wanted and values.flags.c_contiguous:
-            return values
-        piece = self.scratch.take(f"params {name}", values.shape, wanted)
-        self.copy(values, piece)
         return piece
 
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from poseidon_caffe.backend.gpu.base import GpuFamily, memory_order
 from poseidon_caffe.backend.gpu.launcher import THREADS
-from poseidon_caffe.backend.gpu.maps import Spread, param_dtype, spread_over
+from poseidon_caffe.backend.gpu.params import param_dtype
+from poseidon_caffe.backend.gpu.spread import Spread, spread_over
 from poseidon_caffe.types import Array, Shape
 
 __all__ = ["GpuSums"]
 
-_RUN = 16  # of a thread, as in sums.cu
+_RUN = 16  # of a thread at least: two runs of sums.cu
 _PIECE = _RUN * THREADS
 _ENOUGH_BLOCKS = 2048
 _COLUMNS = 32

@@ -15,8 +15,18 @@ class ActivationOps(Protocol):
     def relu(self, x: Array, y: Array, slope: float = 0.0) -> None:
         """y = max(x, 0) + slope * min(x, 0)."""
 
-    def relu_backward(self, y: Array, dy: Array, dx: Array, slope: float = 0.0) -> None:
-        """dx = dy where y > 0, slope * dy elsewhere (y or x alike for slope >= 0)."""
+    def relu_backward(
+        self,
+        y: Array,
+        dy: Array,
+        dx: Array,
+        slope: float = 0.0,
+        also: Array | None = None,
+    ) -> None:
+        """dx = dy where y > 0, slope * dy elsewhere (y or x alike for slope >= 0).
+
+        ``also`` becomes the same as dx; it is none of the other arrays.
+        """
 
     def sigmoid(self, x: Array, y: Array) -> None:
         """y = 1 / (1 + exp(-x)), without overflow."""

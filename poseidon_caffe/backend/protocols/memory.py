@@ -50,3 +50,6 @@ class Memory(Protocol):
 
     def limit_bytes(self) -> int:
         """Bytes that one array can have at most."""
+
+    def free_bytes(self) -> int:
+        """Bytes that are free now, as far as anybody knows."""

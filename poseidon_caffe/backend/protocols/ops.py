@@ -79,15 +79,16 @@ class Ops(
         name: "reference", "cpu" or "gpu".
         channels_last: whether activations of 4 or 5 axes should be stored so.
         supports_float64: whether float64 arrays run at full function.
-        rectifies_norms: whether `batch_norm` takes a ReLU in training too, whose
-            backward its kernel then does; others take one in scoring only.
+        fuses_relu_backward: whether `batch_norm` takes a ReLU in training too, whose
+            backward its kernel then does (others take one in scoring only), and
+            whether a ReLU's gradient goes to several places in one pass.
         note: what the user should be told once about this backend, or None.
     """
 
     name: str
     channels_last: bool
     supports_float64: bool
-    rectifies_norms: bool
+    fuses_relu_backward: bool
     note: str | None
 
     @property

@@ -77,7 +77,7 @@ class ReferenceOps(
 
     channels_last: bool = False
     supports_float64: bool = True
-    rectifies_norms: bool = True
+    fuses_relu_backward: bool = True
     activation_dtype: None = None
     memory: HostMemory = HOST
 

@@ -27,13 +27,22 @@ class ReferenceActivation:
         np.maximum(x, 0, out=y)
         y += low
 
-    def relu_backward(self, y: Array, dy: Array, dx: Array, slope: float = 0.0) -> None:
-        """dx = dy where y > 0, slope * dy elsewhere."""
+    def relu_backward(
+        self,
+        y: Array,
+        dy: Array,
+        dx: Array,
+        slope: float = 0.0,
+        also: Array | None = None,
+    ) -> None:
+        """dx (and ``also``) = dy where y > 0, slope * dy elsewhere."""
         if slope == 0.0:
             np.multiply(dy, y > 0, out=dx)
         else:
             factor = np.where(y > 0, dy.dtype.type(1), dy.dtype.type(slope))
             np.multiply(dy, factor, out=dx)
+        if also is not None:
+            also[...] = dx
 
     def sigmoid(self, x: Array, y: Array) -> None:
         """y = 1 / (1 + exp(-x)); exp of -|x| only, which cannot overflow."""

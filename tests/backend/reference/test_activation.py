@@ -30,6 +30,20 @@ def test_relu(kit, rng, shape, slope):
         kit.assert_close(dx, dy * np.where(x > 0, 1, slope))
 
 
+@pytest.mark.parametrize("shape", [(2, 16, 3, 5), (7, 9), (0, 3)])
+def test_relu_gradient_for_two(kit, rng, shape):
+    y, dy = rng.standard_normal((2, *shape))
+    want = dy * np.where(y > 0, 1, 0.25)
+    for top, dx in both(kit, dy):
+        other = kit.empty(shape)
+        kit.ops.relu_backward(kit.array(y), top, dx, 0.25, other)
+        kit.assert_close(dx, want)
+        kit.assert_close(other, want)
+    wide = kit.empty((2, *shape))
+    kit.ops.relu_backward(kit.array(y), kit.array(dy), wide[0], 0.25, wide[1])
+    kit.assert_close(wide[1], want)
+
+
 def test_relu_passes_no_gradient_at_zero(kit):
     x, dx = kit.array([[0.0, -0.0, 1.0]]), kit.empty((1, 3))
     kit.ops.relu_backward(x, kit.array([[5.0, 5.0, 5.0]]), dx)

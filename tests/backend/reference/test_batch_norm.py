@@ -95,7 +95,7 @@ def test_stored_moments(kit, rng, affine, relu, in_place):
 @pytest.mark.parametrize("shape", [(3, 16, 4, 5), (9, 40, 7, 7), (6, 5)])
 def test_gradient_through_a_relu(kit, rng, shape, stored, affine, in_place):
     """As of a batch norm alone, whose dy counts only where y > 0."""
-    if not kit.ops.rectifies_norms:
+    if not kit.ops.fuses_relu_backward:
         pytest.skip("this backend takes a ReLU in scoring only")
     x, dy = rng.standard_normal(shape) * 2 + 1, rng.standard_normal(shape)
     channels = shape[1]

@@ -17,6 +17,30 @@ KERNEL(relu_backward)(const T* y, const T* dy, T* dx, double slope, long long n)
       [=](A value, A step) { return value > A(0) ? step : factor * step; });
 }
 
+// The same into two arrays; dx may be dy or y
+KERNEL(relu_backward_twice)(const T* y, const T* dy, T* dx, T* also, double slope,
+                            long long n) {
+  const A factor = static_cast<A>(slope);
+  const bool aligned = pack_aligned(y) && pack_aligned(dy) && pack_aligned(dx) &&
+                       pack_aligned(also);
+  const long long packs = aligned ? n / PACK_ITEMS : 0;
+  FOR_EACH(pack, packs) {
+    const Pack seen = load_pack(y, pack);
+    Pack values = load_pack(dy, pack);
+    for (int k = 0; k < PACK_ITEMS; ++k) {
+      const A step = A(values.item[k]);
+      values.item[k] = T(A(seen.item[k]) > A(0) ? step : factor * step);
+    }
+    store_pack(dx, pack, values);
+    store_pack(also, pack, values);
+  }
+  FOR_EACH(rest, n - packs * PACK_ITEMS) {
+    const long long i = packs * PACK_ITEMS + rest;
+    const A step = A(dy[i]);
+    dx[i] = also[i] = T(A(y[i]) > A(0) ? step : factor * step);
+  }
+}
+
 // y = 1 / (1 + exp(-x)); exp of -|x| only, which cannot overflow
 KERNEL(sigmoid)(const T* x, T* y, long long n) {
   map(x, y, n, [](A value) {

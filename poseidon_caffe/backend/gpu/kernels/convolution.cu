@@ -19,19 +19,6 @@ DEVICE A rectified(A value, bool relu, A slope) {
   return relu && value < A(0) ? value * slope : value;
 }
 
-// y = relu?(y + b), in place; b may be null
-KERNEL(bias_relu)(T* y, const P* b, long long relu, double slope, long long count,
-                  long long channels, long long places, long long channels_last,
-                  long long ny, long long cy, long long py) {
-  FOR_EACH(i, count) {
-    long long n, c, p;
-    place_of(i, channels, places, channels_last, n, c, p);
-    T* at = y + n * ny + c * cy + p * py;
-    const A value = A(*at) + (b ? static_cast<A>(b[c]) : A(0));
-    *at = T(rectified(value, relu != 0, static_cast<A>(slope)));
-  }
-}
-
 // The sum of the block's threads that share `lane`, in those of part 0; thread
 // part * lanes + lane, both powers of two.
 DEVICE A lane_sum(A value, int lanes) {
@@ -44,31 +31,6 @@ DEVICE A lane_sum(A value, int lanes) {
     if (rank < half) shared[rank] += shared[rank + half];
   }
   return shared[rank];
-}
-
-// sums[split, c] = the sum over a share of all images and places; added to what is
-// there if `accumulate`.  Blocks: (channels / lanes) x splits.
-KERNEL(channel_sums)(const T* x, P* sums, long long images, long long channels,
-                     long long places, long long nx, long long cx, long long px,
-                     long long lanes, long long splits, long long accumulate) {
-  const long long tiles = (channels + lanes - 1) / lanes;
-  const long long split = blockIdx.x / tiles;
-  const int lane = static_cast<int>(threadIdx.x % lanes);
-  const long long c = (blockIdx.x - split * tiles) * lanes + lane;
-  const long long parts = blockDim.x / lanes;
-  A sum = A(0);
-  if (c < channels) {
-    for (long long i = split * parts + threadIdx.x / lanes; i < images * places;
-         i += parts * splits) {
-      const long long n = i / places;
-      sum += A(x[n * nx + c * cx + (i - n * places) * px]);
-    }
-  }
-  sum = lane_sum(sum, static_cast<int>(lanes));
-  if (threadIdx.x < lanes && c < channels) {
-    P* to = sums + split * channels + c;
-    *to = (accumulate ? *to : P(0)) + sum;
-  }
 }
 
 // sums[i] (+)= the splits' sums, one after the other

@@ -100,10 +100,16 @@ struct Share {
 
 typedef long long Places[AT_ONCE];
 
-// The elements at these places; 0 behind the first `count`.  No x is 0.
+// The elements at these places; 0 behind the first `count`.  No x is 0.  All of them
+// are under way before the first is waited for: nothing is asked between whole loads.
 DEVICE void load(const T *x, const Places &at, int count, T (&values)[AT_ONCE]) {
+  if (x && count == AT_ONCE) {
 #pragma unroll
-  for (int k = 0; k < AT_ONCE; ++k) values[k] = x && k < count ? x[at[k]] : T(A(0));
+    for (int k = 0; k < AT_ONCE; ++k) values[k] = x[at[k]];
+  } else {
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) values[k] = x && k < count ? x[at[k]] : T(A(0));
+  }
 }
 
 // The sum over all threads of a block that share a group.

@@ -55,6 +55,28 @@ DEVICE Window window_at(long long p, const Pool& g) {
   return found;
 }
 
+#define AT_ONCE 3  // loads of a row of a window that are under way together
+
+// f(place, value, whether it counts) of a window's elements in row-major order.  Loads
+// behind a row's end are of its last element, so that none waits for a question.
+template <class F>
+DEVICE void each_of(const Window& window, const T* from, long long step, int width,
+                    F f) {
+  for (int h = window.top; h < window.bottom; ++h) {
+    for (int w = window.left; w < window.right; w += AT_ONCE) {
+      A values[AT_ONCE];
+#pragma unroll
+      for (int k = 0; k < AT_ONCE; ++k) {
+        values[k] = A(from[(h * width + min(w + k, window.right - 1)) * step]);
+      }
+#pragma unroll
+      for (int k = 0; k < AT_ONCE; ++k) {
+        f(h * width + w + k, values[k], w + k < window.right);
+      }
+    }
+  }
+}
+
 // ------------------------------------------------------------------------- forward
 
 KERNEL(max_each)(const T* x, T* y, T* mask, int* winners, long long count,
@@ -70,16 +92,11 @@ KERNEL(max_each)(const T* x, T* y, T* mask, int* winners, long long count,
     const T* from = x + n * nx + c * cx;
     A best = A(-FLT_MAX);
     int winner = -1;
-    for (int h = window.top; h < window.bottom; ++h) {
-      for (int w = window.left; w < window.right; ++w) {
-        const int at = h * g.width + w;
-        const A value = A(from[at * px]);
-        if (value > best) {
-          best = value;
-          winner = at;
-        }
-      }
-    }
+    each_of(window, from, px, g.width, [&](int at, A value, bool counts) {
+      const bool wins = counts && value > best;
+      best = wins ? value : best;
+      winner = wins ? at : winner;
+    });
     y[n * ny + c * cy + p * py] = T(best);
     winners[i] = winner;
     if (mask) mask[n * nm + c * cm + p * pm] = T(static_cast<A>(winner));
@@ -97,9 +114,9 @@ KERNEL(average_each)(const T* x, T* y, long long count, long long channels,
     const Window window = window_at(p, g);
     const T* from = x + n * nx + c * cx;
     A sum = A(0);
-    for (int h = window.top; h < window.bottom; ++h)
-      for (int w = window.left; w < window.right; ++w)
-        sum += A(from[(h * g.width + w) * px]);
+    each_of(window, from, px, g.width, [&](int, A value, bool counts) {
+      sum += counts ? value : A(0);
+    });
     y[n * ny + c * cy + p * py] = T(sum / static_cast<A>(window.divisor));
   }
 }
@@ -223,9 +240,15 @@ KERNEL(max_backward)(const T* dy, const int* winners, T* dx, long long count,
     const T* from = dy + n * ny + c * cy;
     A sum = A(0);
     for (int row = window.top; row < window.bottom; ++row) {
-      for (int column = window.left; column < window.right; ++column) {
+      for (int column = window.left; column < window.right; column += 2) {
+        // Both are read at once, whoever won; behind the last is the last again.
         const int at = row * g.columns + column;
-        if (won[at * step] == here) sum += A(from[at * py]);
+        const bool two = column + 1 < window.right;
+        const int other = two ? at + 1 : at;
+        const int first = won[at * step], second = won[other * step];
+        const A given = A(from[at * py]), next = A(from[other * py]);
+        sum += first == here ? given : A(0);
+        sum += two && second == here ? next : A(0);
       }
     }
     dx[n * nx + c * cx + p * px] = T(sum);

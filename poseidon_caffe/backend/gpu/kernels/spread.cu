@@ -89,3 +89,12 @@ KERNEL(scale_and_shift)(const T* x, const P* scale, const P* shift, T* y, SPREAD
     return value * scale[at] + shift[at];
   });
 }
+
+// y = z where z = x + shift > 0, else slope * z
+KERNEL(shift_and_relu)(const T* x, const P* shift, T* y, double slope, SPREAD) {
+  const A factor = static_cast<A>(slope);
+  spread(x, x, y, SPREAD_ARGS, [=](A value, A, long long at) {
+    const A made = value + shift[at];
+    return made < A(0) ? made * factor : made;
+  });
+}

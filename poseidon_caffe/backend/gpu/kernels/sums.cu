@@ -7,15 +7,43 @@ struct Terms {
   const T *x, *times;
   bool gated;
 
-  __device__ __forceinline__ A plain(long long i) const { return A(x[i]); }
-  __device__ __forceinline__ A product(long long i) const {
-    const A other = A(times[i]);
-    return gated && other > A(0) ? A(0) : A(x[i]) * other;
+  __device__ __forceinline__ A product(A plain, A other) const {
+    return gated && other > A(0) ? A(0) : plain * other;
   }
 };
 
 // This many are added in A before they are added up in double.
-#define RUN 16
+#define RUN 8
+
+// A few terms in A; all loads of a whole run are under way before the first is used.
+struct Run {
+  A sum, product;
+
+  __device__ __forceinline__ Run(const Terms& terms, const long long (&at)[RUN],
+                                 int count, bool sums, bool products)
+      : sum(A(0)), product(A(0)) {
+    A plain[RUN], other[RUN];
+    if (count == RUN) {
+#pragma unroll
+      for (int k = 0; k < RUN; ++k) plain[k] = A(terms.x[at[k]]);
+      if (products) {
+#pragma unroll
+        for (int k = 0; k < RUN; ++k) other[k] = A(terms.times[at[k]]);
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < RUN; ++k) {
+        plain[k] = k < count ? A(terms.x[at[k]]) : A(0);
+        if (products) other[k] = k < count ? A(terms.times[at[k]]) : A(0);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < RUN; ++k) {
+      if (sums) sum += plain[k];
+      if (products) product += terms.product(plain[k], other[k]);
+    }
+  }
+};
 
 // Memory is (outer, kept, inner), summed over outer and inner.  Block (row, piece)
 // adds a piece of one output; sums are (pieces, kept), each given or null.
@@ -24,23 +52,33 @@ KERNEL(sum_rows)(const T* x, const T* times, double* sums, double* products,
                  long long gated) {
   const Terms terms = {x, times, gated != 0};
   const long long row = blockIdx.x % kept, part = blockIdx.x / kept;
-  const long long first = part * piece, count = outer * inner;
-  const long long last = first + piece < count ? first + piece : count;
-  const bool whole = outer == 1;
+  const long long count = outer * inner, step = blockDim.x;
+  const long long last = (part + 1) * piece < count ? (part + 1) * piece : count;
+  // From place to place without division: so many rows on, and so far in a row.
+  const long long leap = (kept - 1) * inner, turns = step / inner;
+  const long long further = step + turns * leap, rest = step - turns * inner;
+  long long place = part * piece + threadIdx.x;
+  const long long outside = place / inner;
+  long long within = place - outside * inner;
+  long long here = (outside * kept + row) * inner + within, at[RUN];
   double sum = 0, product = 0;
-  for (long long start = first + threadIdx.x; start < last;
-       start += RUN * blockDim.x) {
-    A run = 0, product_run = 0;
+  while (place < last) {
+    int found = 0;
+#pragma unroll
     for (int k = 0; k < RUN; ++k) {
-      const long long place = start + static_cast<long long>(k) * blockDim.x;
-      if (place >= last) break;
-      const long long outside = whole ? 0 : place / inner;
-      const long long i = (outside * kept + row) * inner + (place - outside * inner);
-      if (sums) run += terms.plain(i);
-      if (products) product_run += terms.product(i);
+      at[k] = here;
+      found += place < last;
+      place += step;
+      here += further;
+      within += rest;
+      if (within >= inner) {
+        within -= inner;
+        here += leap;
+      }
     }
-    sum += static_cast<double>(run);
-    product += static_cast<double>(product_run);
+    const Run run(terms, at, found, sums, products);
+    sum += static_cast<double>(run.sum);
+    product += static_cast<double>(run.product);
   }
   if (sums) {
     sum = block_sum(sum);
@@ -77,18 +115,18 @@ KERNEL(sum_columns)(const T* x, const T* times, double* sums, double* products,
   const long long last = (part + 1) * piece < rows ? (part + 1) * piece : rows;
   const bool inside = column < columns;
   double sum = 0, product = 0;
-  for (long long start = part * piece + threadIdx.x / 32; inside && start < last;
-       start += RUN * warps) {
-    A run = 0, product_run = 0;
+  for (long long row = part * piece + threadIdx.x / 32; inside && row < last;
+       row += RUN * warps) {
+    long long at[RUN];
+    int found = 0;
+#pragma unroll
     for (int k = 0; k < RUN; ++k) {
-      const long long row = start + k * warps;
-      if (row >= last) break;
-      const long long i = (outside * rows + row) * columns + column;
-      if (sums) run += terms.plain(i);
-      if (products) product_run += terms.product(i);
+      at[k] = (outside * rows + row + k * warps) * columns + column;
+      found += row + k * warps < last;
     }
-    sum += static_cast<double>(run);
-    product += static_cast<double>(product_run);
+    const Run run(terms, at, found, sums, products);
+    sum += static_cast<double>(run.sum);
+    product += static_cast<double>(run.product);
   }
   const long long place = (part * outer + outside) * columns + column;
   if (sums) write_columns(sum, sums + place, inside);
