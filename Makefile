@@ -58,7 +58,7 @@ train: install
 	@scripts/train_digits.sh "$(BIN)" "$(DIGITS)" $(TRAIN_ARGS)
 
 test: install
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@scripts/run_tests.sh "$(BIN)/python" $(PYTEST_ARGS)
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

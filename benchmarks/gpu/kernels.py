@@ -45,9 +45,9 @@ def cudnn_handle(ops: Any, *, tf32: bool) -> Any:
     if ops.settings.emulated:
         return None
     from poseidon_caffe.backend.gpu.cudnn.handle import Handle
+    from poseidon_caffe.backend.gpu.cudnn.library import open_library
     from poseidon_caffe.backend.gpu.cudnn.settings import CudnnSettings, cache_folder
     from poseidon_caffe.backend.gpu.cudnn.side import OpsSide
-    from poseidon_caffe.backend.gpu.cudnn_library import open_library
 
     try:
         library = open_library()

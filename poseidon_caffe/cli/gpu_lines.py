@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from poseidon_caffe.backend.gpu.faults import format_bytes, format_cuda
 from poseidon_caffe.backend.gpu.inventory import (
     GpuInfo,
     driver_version,
@@ -13,6 +12,7 @@ from poseidon_caffe.backend.gpu.inventory import (
     list_gpus,
     runtime_version,
 )
+from poseidon_caffe.backend.gpu.reasons import format_bytes, format_cuda
 from poseidon_caffe.cli.flags import Arguments
 from poseidon_caffe.cli.gpus import listed_gpus
 from poseidon_caffe.errors import GpuError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from poseidon_caffe.backend.gpu import faults
+from poseidon_caffe.backend.gpu import reasons
 from poseidon_caffe.backend.gpu.inventory import GpuInfo, check_gpu, list_gpus
 from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.cli.flags import Arguments
@@ -123,7 +123,7 @@ def _solver_gpus(param: Any, path: str, place: Launched, log: Glog) -> list[GpuI
 def _pick(gpus: list[GpuInfo], device: int) -> GpuInfo:
     if not 0 <= device < len(gpus):
         names = [gpu.name for gpu in gpus]
-        raise GpuError(faults.describe_missing_device(device, names))
+        raise GpuError(reasons.describe_missing_device(device, names))
     return gpus[device]
 
 

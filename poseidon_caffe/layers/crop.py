@@ -85,9 +85,12 @@ class Crop(Layer):
         propagate_down: Sequence[bool],
         bottom: Sequence[Blob],
     ) -> None:
-        """The gradient in its place, zeros around it."""
+        """The gradient in its place, zeros around it; the second bottom's is zero."""
         if propagate_down[0]:
             self.ops.place(top[0].diff, self._part, bottom[0].diff)
+        if propagate_down[1]:
+            # Where memory is shared, other values may stand there.
+            self.ops.clear(bottom[1].diff)
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         """Only the data get a gradient."""

@@ -117,9 +117,9 @@ class Eltwise(Layer):
             return
         assert self.fused_relu is not None
         # The first may be the top's own, so all that is read of it is read here.
-        first, second, *more = [*wanted, None] if len(wanted) == 1 else wanted
+        first, second = wanted[0], wanted[1] if len(wanted) > 1 else None
         self.ops.relu_backward(top.data, top.diff, first, self.fused_relu, second)
-        for diff in more:
+        for diff in wanted[2:]:
             self.ops.copy(first, diff)
 
     def _backward_product(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.backend.gpu.faults import describe_oom
+from poseidon_caffe.backend.gpu.reasons import describe_oom
 from poseidon_caffe.backend.memory import NoRoomError
 from poseidon_caffe.errors import LayerError, PoseidonError, ShapeError
 from poseidon_caffe.layers.base import Layer, LayerContext

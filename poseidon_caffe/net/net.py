@@ -68,6 +68,7 @@ class Net(NetWeights):
 
     pool: Pool | None = None
     loss_scale: LossScale | None = None
+    reshapes: int = 0
 
     def __init__(
         self,
@@ -121,7 +122,6 @@ class Net(NetWeights):
         hooks: list[list[LayerHook]] = [[], [], [], []]
         self.before_forward_hooks, self.after_forward_hooks = hooks[:2]
         self.before_backward_hooks, self.after_backward_hooks = hooks[2:]
-        self.reshapes = 0
         self._total = ops.loss_total()
         self._has_loss = any(any(layer.loss_weights) for layer in self.layers)
         self._debug = DebugLog(self)

@@ -7,11 +7,13 @@ step is recorded as a CUDA graph where it is the same each time: layers without 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from poseidon_caffe.backend.protocols import Replay
+from poseidon_caffe.errors import BackendError
 from poseidon_caffe.net.hooks import NullObserver
 from poseidon_caffe.types import Shape
 
@@ -80,16 +82,17 @@ class StepReplay:
         self._sources = [i for i, bottom in enumerate(net.bottom_blobs) if not bottom]
         self._rest = [i for i, bottom in enumerate(net.bottom_blobs) if bottom]
         self._records: dict[_Kind, _Record] = {}
+        self._is_able = True
 
     def can_run(self) -> bool:
-        """Whether nobody needs to be told of single layers now."""
+        """Whether that can be done, and nobody needs to be told of layers now."""
         net = self._net
         hooks = (
             net.before_forward_hooks, net.after_forward_hooks,
             net.before_backward_hooks, net.after_backward_hooks,
         )  # fmt: skip
         watched = not isinstance(net.observer, NullObserver) or net.pool is not None
-        return not (net.debug_info or watched or any(hooks))
+        return self._is_able and not (net.debug_info or watched or any(hooks))
 
     def run(self, work: Callable[[list[int]], None], *, last_pass: bool) -> None:
         """Do one step.
@@ -106,13 +109,28 @@ class StepReplay:
             work(self._rest)
             self._note(kind)
             return
-        if record.replay is None:
-            record.replay = net.ops.capture(lambda: work(self._rest))
-            record.zeros_after = self._zeros()
+        if record.replay is None and not self._record(record, kind, work):
+            work(self._rest)
+            return
+        assert record.replay is not None
         record.replay.run()
         record.runs += 1
-        for blob, zero in zip(net.learnable, record.zeros_after, strict=True):
-            blob.diff_is_zero = zero
+        self._set_zeros(record.zeros_after)
+
+    def _record(
+        self, record: _Record, kind: _Kind, work: Callable[[list[int]], None]
+    ) -> bool:
+        """Record a step; False where the backend cannot, which ends all recording."""
+        try:
+            record.replay = self._net.ops.capture(lambda: work(self._rest))
+        except BackendError as error:
+            message = f"steps are not recorded, and so start more slowly: {error}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            self._is_able, self._records = False, {}
+            self._set_zeros(kind.zeros)
+            return False
+        record.zeros_after = self._zeros()
+        return True
 
     def _state(self) -> tuple[int, int]:
         """Counts that change when memory moves or a layer sees other shapes.
@@ -120,7 +138,7 @@ class StepReplay:
         They never come back, so what was recorded before is of no use then: its
         arrays may be others' by now, and layers may have made new ones.
         """
-        return self._net.ops.allocations(), self._net.reshapes
+        return self._net.ops.memory.allocations, self._net.reshapes
 
     def _note(self, kind: _Kind) -> None:
         """Remember that a step has run, and forget what can no longer be replayed."""
@@ -136,3 +154,7 @@ class StepReplay:
 
     def _zeros(self) -> tuple[bool, ...]:
         return tuple(blob.diff_is_zero for blob in self._net.learnable)
+
+    def _set_zeros(self, zeros: tuple[bool, ...]) -> None:
+        for blob, zero in zip(self._net.learnable, zeros, strict=True):
+            blob.diff_is_zero = zero

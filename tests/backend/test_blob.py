@@ -185,14 +185,14 @@ def test_sharing_across_shapes_and_growth():
     first, second = there((2, 6)), there((3, 4))
     kept = first.mutable_cpu_data
     kept[...] = 7
-    before = gpu_ops().allocations()
+    before = gpu_ops().memory.allocations
     second.share_data(first)
     second.share_diff(first)
-    assert gpu_ops().allocations() > before
-    again = gpu_ops().allocations()
+    assert gpu_ops().memory.allocations > before
+    again = gpu_ops().memory.allocations
     second.share_data(first)
     second.share_diff(first)
-    assert gpu_ops().allocations() == again
+    assert gpu_ops().memory.allocations == again
     assert (second.cpu_data == 7).all()
     written_by_a_kernel(second.data, 8)
     assert (first.cpu_data == 8).all()

@@ -166,10 +166,10 @@ def test_moving_takes_what_is_there():
     buffer, arena = made(), memory().zeros(32, np.float32)
     device_write(arena, np.arange(32))
     buffer.to_host(6, write=True)[...] = 4
-    before = copies(), gpu_ops().allocations()
+    before = copies(), gpu_ops().memory.allocations
     buffer.move(arena[16:22])
     assert copies() == before[0]
-    assert gpu_ops().allocations() > before[1]
+    assert gpu_ops().memory.allocations > before[1]
     assert buffer.to_host(6, write=False).tolist() == [16, 17, 18, 19, 20, 21]
     buffer.to_host(6, write=True)[...] = 1
     assert kernel_reads(buffer) == [1] * 6

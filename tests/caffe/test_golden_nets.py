@@ -23,10 +23,11 @@ from tests.golden_support import (
 
 SUMMARIES = summaries()
 RERUNS = 5
+SLOW_WHEN_EMULATED = {"vgg-16.prototxt", "googlenet_train.prototxt"}
 
 
 def _case(name, backend):
-    slow = backend == "gpu" and name.startswith("vgg") and not ON_CUDA
+    slow = backend == "gpu" and not ON_CUDA and name in SLOW_WHEN_EMULATED
     return pytest.param(name, backend, marks=[pytest.mark.slow] if slow else [])
 
 

@@ -5,12 +5,15 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import lmdb
 import pytest
 
 from poseidon_caffe.data.db import create_db, open_db
-from poseidon_caffe.data.lmdb_db import LmdbDatabase, LmdbWriter
 from poseidon_caffe.errors import DataError
+
+# A lent GPU machine may lack it.
+lmdb = pytest.importorskip("lmdb")
+lmdb_db = pytest.importorskip("poseidon_caffe.data.lmdb_db")
+LmdbDatabase, LmdbWriter = lmdb_db.LmdbDatabase, lmdb_db.LmdbWriter
 
 
 @pytest.fixture

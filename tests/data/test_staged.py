@@ -186,18 +186,18 @@ def test_a_batch_takes_one_copy_and_none_comes_back(build):
     copies = ops.device.copies
     layer, top = build(CASES["all"], ops, prefetch=False)
     layer.forward([], top)
-    before, allocations = copies.to_device, ops.allocations()
+    before, allocations = copies.to_device, ops.memory.allocations
     for _ in range(5):
         layer.forward([], top)
     assert copies.to_device == before + 5
     layer, top = build(CASES["all"], ops)
-    before, allocations = copies.to_device, ops.allocations()
+    before, allocations = copies.to_device, ops.memory.allocations
     for _ in range(5):
         layer.forward([], top)
     layer.close()
     assert before + 5 <= copies.to_device <= before + 7  # two are ahead
     assert copies.to_host == 0
-    assert ops.allocations() - allocations == 4  # two slots and two tops
+    assert ops.memory.allocations - allocations == 4  # two slots and two tops
 
 
 def test_labels_may_be_left_out(build):
@@ -353,7 +353,7 @@ def test_training_by_a_recorded_graph_sees_the_same_data(chances):
     solvers[1].step(6)
     after = copies.to_device, copies.to_host
     uploads, downloads = np.subtract(after, before)
-    assert 5 <= uploads <= 8  # batches
+    assert 4 <= uploads <= 8  # batches: up to two may be there ahead of their use
     assert downloads == 6  # losses
     assert ops.memory.epoch >= 6  # graphs were launched
     solvers[0].step(6)

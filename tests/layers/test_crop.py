@@ -55,6 +55,12 @@ def test_bad_settings_are_refused(text, size, message):
         crop(text, size)
 
 
+def test_what_gives_the_size_gets_no_gradient():
+    run = crop("offset: 2", (2, 3, 4, 4))
+    run.bottom[1].diff[...] = np.nan
+    assert (run.backward([False, True])[1] == 0).all()
+
+
 def test_the_size_may_change():
     run = crop("offset: 1", (2, 3, 4, 4))
     run.bottom[1].reshape((2, 3, 2, 3))

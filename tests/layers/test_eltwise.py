@@ -84,3 +84,37 @@ def test_a_maximum_ignores_coefficients():
     for i, blob in enumerate(run.bottom):
         blob.data[...] = i
     assert (run.forward()[0] == 2).all()
+
+
+@pytest.mark.parametrize("wanted", [(1, 0, 0), (0, 1, 1), (1, 1, 1), (0, 0, 0)])
+@pytest.mark.parametrize("text", ["", "coeff: 1 coeff: 2 coeff: 1", "operation: MAX"])
+def test_a_fused_relu_goes_backward_with_it(text, wanted):
+    """As the ReLU's own backward and then the Eltwise's."""
+    rng = np.random.default_rng(5)
+    values, dy = rng.standard_normal((3, 2, 3)), rng.standard_normal((2, 3))
+    found = []
+    for fused in (False, True):
+        run, relu = eltwise(text), build("ReLU", "", [(2, 3)]).layer
+        for blob, value in zip(run.bottom, values, strict=True):
+            blob.data[...] = value
+            blob.diff[...] = 0
+        run.layer.fuse_relu(0.25)
+        if fused:
+            assert run.layer.can_fuse_relu_backward(relu)
+            run.layer.fuse_relu_backward(relu)
+            assert relu.skip_backward
+            assert run.layer.backward_reads_top
+        y = run.forward()[0]
+        run.top[0].diff[...] = dy if fused else dy * np.where(y > 0, 1, 0.25)
+        run.layer.backward(run.top, [bool(w) for w in wanted], run.bottom)
+        found.append([blob.diff.copy() for blob in run.bottom])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+    assert np.any(found[1]) == any(wanted)
+
+
+def test_a_relu_that_does_not_go_backward_is_not_waited_for():
+    run, relu = eltwise(""), build("ReLU", "", [(2, 3)]).layer
+    assert not run.layer.can_fuse_relu_backward(relu)
+    run.layer.fuse_relu(0.0)
+    relu.will_backward = False
+    assert not run.layer.can_fuse_relu_backward(relu)

@@ -216,6 +216,14 @@ def test_views_and_joins():
     assert_same_computation(text + fc("f", "both") + loss("loss", "f label"))
 
 
+def test_a_crop_gives_nothing_to_what_it_takes_the_size_of():
+    """No gradient comes from there, and other values may stand in its memory."""
+    text = DATA + layer("b", "Bias", "data") + layer("size", "Bias", "b")
+    text += layer("cut", "Crop", "b size", None, "crop_param { axis: 2 }")
+    text += fc("h", "cut", 6) + layer("r", "ReLU", "h", "h")
+    assert_same_computation(text + fc("f", "h") + loss("loss", "f label"))
+
+
 def test_force_backward_with_data_that_has_no_bottom():
     dummy = "dummy_data_param { shape { dim: 4 dim: 3 dim: 8 dim: 8 } }"
     text = "force_backward: true" + DATA + layer("more", "DummyData", "", None, dummy)

@@ -366,3 +366,27 @@ def test_a_loss_without_bottoms_refuses():
     losses = [net.forward_backward() for _ in range(4)]
     assert len(set(losses)) == 1
     assert losses[0] > 12
+
+
+def test_what_cannot_be_recorded_runs_as_it_is():
+    """As with a library that waits for the GPU where nobody expects it."""
+    plain, recorded = (make(SMALL, capture=capture) for capture in (False, True))
+    product = recorded.layers[recorded.layer_index("f")]
+    forward = product.forward
+
+    def looking(bottom, top):
+        assert np.isfinite(bottom[0].cpu_data).all()
+        forward(bottom, top)
+
+    product.forward = looking
+    for number in range(4):
+        for net in (plain, recorded):
+            feed(net, number)
+        want = passed(plain)
+        if number == 1:
+            with pytest.warns(RuntimeWarning, match="steps are not recorded"):
+                got = passed(recorded)
+        else:
+            got = passed(recorded)
+        assert_equal(want, got)
+    assert replays(recorded) == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poseidon_caffe.data.datum import array_to_datum
+from poseidon_caffe.data.db import create_db
 from poseidon_caffe.layers.base import Example, Layer
 from poseidon_caffe.layers.registry import known_types, layer_class
 from poseidon_caffe.net.options import NetOptions
@@ -114,11 +116,11 @@ def test_no_layer_copies_anything(pair):
         run.layer.reshape(run.bottom, run.top)
         run_once(run, cls, example)
     before = copies()
-    allocations = gpu_ops().allocations()
+    allocations = gpu_ops().memory.allocations
     run_once(run, cls, example)
     assert (copies() - before).tolist() == [0] * 4
     # Nor does it make arrays: what it does can be recorded.
-    assert gpu_ops().allocations() == allocations
+    assert gpu_ops().memory.allocations == allocations
 
 
 def test_the_exceptions_are_what_the_types_say():
@@ -127,3 +129,27 @@ def test_the_exceptions_are_what_the_types_say():
         said = cls.works_on_host or cls.runs_user_code
         assert said == (name in ON_THE_HOST), name
     assert set(known_types()) >= DATA_LAYERS | ON_THE_HOST - {"Python"}
+
+
+def test_a_data_layer_uploads_one_parcel_a_step(tmp_path):
+    path, rng = tmp_path / "db", np.random.default_rng(0)
+    with create_db(path, "lmdb") as db:
+        for i in range(20):
+            image = rng.integers(0, 255, (1, 12, 12)).astype(np.uint8)
+            db.put(b"%08d" % i, array_to_datum(image, i % 4).SerializeToString())
+    body = f'data_param {{ source: "{path}" backend: LMDB batch_size: 4 }}'
+    body += "transform_param { scale: 0.01 mirror: true crop_size: 10 }"
+    text = layer("data", "Data", tops="data label", body=body) + conv("c", "data")
+    text += layer("r", "ReLU", "c", "c") + fc("f", "c") + loss("loss", "f label")
+    param = make_param('type: "SGD" momentum: 0.9 snapshot_prefix: "p"', text)
+    options = SolverOptions(net=NetOptions(True, True, capture=True))
+    solver = Solver(param, ops=gpu_ops(), options=options)
+    try:
+        solver.step(3)
+        before = copies()
+        solver.step(4)
+        up, down, _, down_bytes = copies() - before
+    finally:
+        solver.net.close()
+    assert (up, down, down_bytes) == (4, 4, 4 * 16)
+    assert [r.runs for r in solver.net._replay._records.values()] == [5]

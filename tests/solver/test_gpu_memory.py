@@ -18,15 +18,17 @@ from tests.net.support import conv, fc, layer, loss
 from tests.solver.support import make_param
 
 HOST = ReferenceOps()
+POOL = "pooling_param { kernel_size: 2 stride: 2 }"
 
 
 def net_text(batch):
     return (
         'layer { name: "data" type: "Input" top: "data" top: "label" input_param {'
-        f"shape {{ dim: {batch} dim: 3 dim: 12 dim: 12 }} shape {{ dim: {batch} }} }} }}"
+        f"shape {{ dim: {batch} dim: 3 dim: 12 dim: 12 }}"
+        f"shape {{ dim: {batch} }} }} }}"
         + conv("c1", "data", "num_output: 8 kernel_size: 1")
         + layer("r1", "ReLU", "c1", "c1")
-        + layer("p1", "Pooling", "c1", body="pooling_param { kernel_size: 2 stride: 2 }")
+        + layer("p1", "Pooling", "c1", "p1", POOL)
         + fc("f1", "p1", 32)
         + layer("d", "Dropout", "f1", "f1")
         + fc("f2", "f1")

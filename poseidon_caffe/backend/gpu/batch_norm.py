@@ -77,7 +77,8 @@ class GpuBatchNorm:
     def _forward_factor(self, field: Field, x: Array) -> Array:
         """What elements are multiplied by: kept where backward wants it again."""
         if not self.geometry.relu or self.geometry.inference:
-            return self._per_group("bn factor", 1, field, x)[0]
+            factor: Array = self._per_group("bn factor", 1, field, x)[0]
+            return factor
         dtype = param_dtype(x.dtype)
         if self._factor is None or self._factor.dtype != dtype:
             self._factor = self._family.memory.zeros(field.groups, dtype)

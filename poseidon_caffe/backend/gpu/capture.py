@@ -45,7 +45,3 @@ class GpuCapture(GpuFamily):
         """Record what ``work`` does, without doing it."""
         self.memory.flush()
         return GraphReplay(self.device.capture(work), self.memory)
-
-    def allocations(self) -> int:
-        """How often arrays were made or changed owners so far."""
-        return self.memory.allocations

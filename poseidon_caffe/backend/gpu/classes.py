@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from poseidon_caffe.backend.gpu.device import Argument
-from poseidon_caffe.backend.gpu.launcher import THREADS
+from poseidon_caffe.backend.gpu.launcher import GRID_BLOCKS, THREADS, WARP
 from poseidon_caffe.backend.gpu.loss_results import MOST_BLOCKS, GpuLossResults
 from poseidon_caffe.backend.gpu.planes import Planes
 from poseidon_caffe.backend.protocols import Sums
@@ -15,11 +15,9 @@ from poseidon_caffe.types import Array
 
 __all__ = ["GpuClasses", "check_label_count", "ignoring"]
 
-_WARP = 32
 _FEW_CLASSES = 256
 _MANY_CLASSES = 8192
 _MANY_THREADS = 1024
-_MOST_PLAIN_BLOCKS = 65_535
 
 
 class _Form(NamedTuple):
@@ -38,10 +36,10 @@ def _form(kernel: str, planes: Planes) -> _Form:
     places, classes = planes.places, planes.classes
     if planes.inner > 1:
         # No more warps than classes, and a power of two of them.
-        warps = min(THREADS // _WARP, 1 << (max(classes, 1).bit_length() - 1))
-        return _Form("tile", -(-places // _WARP), _WARP * warps)
+        warps = min(THREADS // WARP, 1 << (max(classes, 1).bit_length() - 1))
+        return _Form("tile", -(-places // WARP), WARP * warps)
     if classes <= _FEW_CLASSES or kernel not in _WITH_BLOCKS:
-        return _Form("warp", -(-places * _WARP // THREADS), THREADS)
+        return _Form("warp", -(-places * WARP // THREADS), THREADS)
     threads = _MANY_THREADS if classes >= _MANY_CLASSES else THREADS
     return _Form("block", places, threads)
 
@@ -55,7 +53,7 @@ class GpuClasses(GpuLossResults):
         array = (planes.reads or planes.writes)[0]
         self.kernels("classes").blocks(
             f"{kernel}_{form.suffix}", array.dtype,
-            min(form.blocks, _MOST_PLAIN_BLOCKS), *arguments,
+            min(form.blocks, GRID_BLOCKS), *arguments,
             planes.places, planes.classes, planes.inner, threads=form.threads,
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from poseidon_caffe.backend.gpu.columns import GpuColumns
+from poseidon_caffe.backend.gpu.launcher import THREADS
 from poseidon_caffe.backend.gpu.maps import GpuMaps
 from poseidon_caffe.backend.gpu.spread import spread_over
 from poseidon_caffe.backend.gpu.sums import GpuSums
@@ -14,7 +15,6 @@ __all__ = ["ConvolutionParts", "splits_for"]
 
 _MOST_SPLITS = 32
 _ENOUGH_BLOCKS = 264  # two for each processor of an H100
-_THREADS = 256
 
 
 class ConvolutionParts(GpuSums, GpuMaps, GpuColumns):
@@ -34,11 +34,11 @@ class ConvolutionParts(GpuSums, GpuMaps, GpuColumns):
             self.map("activation", "relu", [y], y, float(slope or 0.0))
             return
         spread = spread_over([y], 1, b.shape)
-        params = (self.plain_params(b, y.dtype, "bias"),)
+        bias = self.plain_params(b, y.dtype, "bias")
         kernel = "shift_only" if slope is None else "shift_and_relu"
         numbers = () if slope is None else (float(slope),)
         with self.alike([y], [y], spread.order) as (ins, outs):
-            self.each_spread(kernel, spread, y, *ins, *params, *outs, *numbers)
+            self.each_spread(kernel, spread, y, *ins, bias, *outs, *numbers)
 
     def bias_gradient(self, dy: Array, db: Array, *, accumulate: bool) -> None:
         """db (+)= dy summed over all axes but 1, in a fixed order."""
@@ -56,5 +56,5 @@ class ConvolutionParts(GpuSums, GpuMaps, GpuColumns):
 
 def splits_for(blocks: int, count: int) -> int:
     """Into how many shares to cut sums of ``count`` elements done by ``blocks``."""
-    useful = max(1, count // (8 * _THREADS))
+    useful = max(1, count // (8 * THREADS))
     return max(1, min(_MOST_SPLITS, useful, -(-_ENOUGH_BLOCKS // max(blocks, 1))))

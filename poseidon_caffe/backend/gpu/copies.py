@@ -6,10 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from poseidon_caffe.backend.gpu.device import pointer
-from poseidon_caffe.backend.gpu.launcher import THREADS, Launcher
+from poseidon_caffe.backend.gpu.launcher import (
+    ANY_STORAGE,
+    GRID_BLOCKS,
+    THREADS,
+    Launcher,
+)
 from poseidon_caffe.types import Array, Shape
 
 __all__ = ["Axis", "copy_axes", "strided_copy"]
@@ -21,8 +24,6 @@ _BUNCH = 4  # numbers that are converted at once
 #: A tile of 32 x 32 pays from this length of its shorter side on.
 _TILE, _WORTH_TURNING = 32, 16
 _MOST_ITEMS = (1 << 31) - 1  # places are counted in 32 bits
-_MOST_BLOCKS = 65_535
-_STORAGE = np.dtype(np.float32)
 _KINDS = {"f4": "float", "f8": "double", "f2": "half", "u2": "bfloat", "u1": "byte"}
 
 
@@ -135,8 +136,8 @@ def _run(
     kernels: Launcher, kernel: str, source: Array, target: Array, axes: list[Axis]
 ) -> None:
     count = math.prod(axis.length for axis in axes)
-    blocks = min(-(-count // (THREADS * _AT_ONCE)), _MOST_BLOCKS)
-    kernels.blocks(kernel, _STORAGE, blocks, source, target, count, *_numbers(axes))
+    blocks = min(-(-count // (THREADS * _AT_ONCE)), GRID_BLOCKS)
+    kernels.blocks(kernel, ANY_STORAGE, blocks, source, target, count, *_numbers(axes))
 
 
 def _numbers(axes: Sequence[Axis]) -> list[int]:
@@ -164,8 +165,8 @@ def _turn(
     others: Sequence[Axis],
 ) -> None:
     tiles = math.prod(-(-axis.length // _TILE) for axis in (across, down))
-    blocks = min(tiles * math.prod(axis.length for axis in others), _MOST_BLOCKS)
+    blocks = min(tiles * math.prod(axis.length for axis in others), GRID_BLOCKS)
     kernels.blocks(
-        kernel, _STORAGE, blocks, source, target, across.length, down.length,
+        kernel, ANY_STORAGE, blocks, source, target, across.length, down.length,
         down.source, across.target, *_numbers(others),
     )  # fmt: skip

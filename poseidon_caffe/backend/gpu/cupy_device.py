@@ -5,13 +5,20 @@ Nothing in this file runs without a GPU, so nothing else is in it.
 
 from __future__ import annotations
 
-import weakref
+import importlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from poseidon_caffe.backend.gpu.cublas import (
+    WORKSPACE_BYTES,
+    Cublas,
+    Matrix,
+    load_cublas,
+)
 from poseidon_caffe.backend.gpu.device import (
     BFLOAT16,
     Argument,
@@ -27,11 +34,9 @@ __all__ = ["CupyDevice"]
 
 _KERNELS = Path(__file__).parent / "kernels"
 
-# cudaDataType and cublasComputeType_t, from library_types.h and cublas_api.h.
+# cudaDataType, from library_types.h.
 _CUDA_R = {"f4": 0, "f8": 1, "f2": 2}
 _CUDA_R_16BF = 14
-_COMPUTE_32F, _COMPUTE_64F = 68, 70
-_GEMM_DEFAULT = -1
 
 
 class CupyStream:
@@ -68,7 +73,7 @@ class CupyStream:
         """Copy to a pinned NumPy array; returns at once."""
         self._device.copies.to_host += 1
         self._device.copies.to_host_bytes += target.nbytes
-        runtime = self._device.cupy.cuda.runtime
+        runtime = self._device.claim()
         runtime.memcpyAsync(
             target.ctypes.data, pointer(source), target.nbytes,
             runtime.memcpyDeviceToHost, self.raw.ptr,
@@ -76,7 +81,7 @@ class CupyStream:
 
     def copy(self, source: Array, target: Array) -> None:
         """Copy within the device."""
-        runtime = self._device.cupy.cuda.runtime
+        runtime = self._device.claim()
         runtime.memcpyAsync(
             pointer(target), pointer(source), source.nbytes,
             runtime.memcpyDeviceToDevice, self.raw.ptr,
@@ -103,12 +108,12 @@ class CupyEvent:
 class CupyGraph:
     """A CUDA graph."""
 
-    def __init__(self, device: CupyDevice, raw: Any, pool: Any) -> None:
+    def __init__(self, device: CupyDevice, raw: Any) -> None:
         self._device, self._raw = device, raw
-        self._pool = pool  # memory that the graph's work uses
 
     def launch(self) -> None:
         """Do all of it again."""
+        self._device.claim()
         self._raw.launch(self._device.compute.raw)
 
 
@@ -125,27 +130,30 @@ class CupyDevice:
 
     def __init__(self, index: int = 0, *, tf32: bool = False) -> None:
         import cupy
-        from cupy_backends.cuda.libs import cublas
 
         self.cupy: Any = cupy
-        self._cublas: Any = cublas
         self.index = index
-        with cupy.cuda.Device(index):
-            properties = cupy.cuda.runtime.getDeviceProperties(index)
-            self.name: str = properties["name"].decode()
-            self.compute_capability = (properties["major"], properties["minor"])
-            raw = cupy.cuda.Stream(non_blocking=True)
-            self.compute = CupyStream(self, raw)
-            # CuPy's own has one stream and one mode for all who use this GPU.
-            self._handle = cublas.create()
-        weakref.finalize(self, cublas.destroy, self._handle).atexit = False
+        self._capturing = False
+        self.claim()
+        properties = cupy.cuda.runtime.getDeviceProperties(index)
+        self.name: str = properties["name"].decode()
+        self.compute_capability = (properties["major"], properties["minor"])
+        self.compute = CupyStream(self, cupy.cuda.Stream(non_blocking=True))
         self.copies = CopyCounter()
         self.launches = 0
         self._modules: dict[tuple[str, str], Any] = {}
         self._functions: dict[tuple[str, str, str], Any] = {}
-        # 3 is CUBLAS_TF32_TENSOR_OP_MATH, 0 CUBLAS_DEFAULT_MATH.
-        cublas.setMathMode(self._handle, 3 if tf32 else 0)
-        cublas.setStream(self._handle, self.compute.raw.ptr)
+        self._workspace = self.zeros(WORKSPACE_BYTES, np.uint8)
+        workspace = pointer(self._workspace)
+        library = load_cublas(_cublas_names(cupy))
+        self._cublas = Cublas(library, self.stream_ptr, workspace, tf32=tf32)
+
+    def claim(self) -> Any:
+        """Make this GPU the thread's own, as kernels need; CUDA's runtime."""
+        runtime = self.cupy.cuda.runtime
+        if runtime.getDevice() != self.index:
+            runtime.setDevice(self.index)
+        return runtime
 
     @property
     def stream_ptr(self) -> int:
@@ -154,6 +162,7 @@ class CupyDevice:
 
     def measure(self, work: Callable[[], None]) -> float:
         """Milliseconds that the compute stream takes for ``work``."""
+        self.claim()
         events = self.cupy.cuda.Event(), self.cupy.cuda.Event()
         events[0].record(self.compute.raw)
         work()
@@ -177,9 +186,8 @@ class CupyDevice:
 
     def clear(self, array: Any) -> None:
         """Set every byte to zero, in turn."""
-        self.cupy.cuda.runtime.memsetAsync(
-            array.data.ptr, 0, array.nbytes, self.compute.raw.ptr
-        )
+        runtime = self.claim()
+        runtime.memsetAsync(pointer(array), 0, array.nbytes, self.compute.raw.ptr)
 
     def pinned(self, count: int, dtype: np.dtype | type) -> Array:
         """A NumPy array of zeros in page-locked memory."""
@@ -192,6 +200,7 @@ class CupyDevice:
 
     def upload(self, source: Array, target: Any) -> None:
         """Copy any NumPy array to the device, in turn; ``source`` is free at once."""
+        self._refuse_in_capture()
         source = np.ascontiguousarray(source)
         self.compute.upload(source, target)
         # Pageable memory: the driver may still read it when the call returns.
@@ -199,6 +208,7 @@ class CupyDevice:
 
     def download(self, source: Any, target: Array) -> None:
         """Copy to any NumPy array once the work before is done."""
+        self._refuse_in_capture()
         self.compute.download(source, target)
         self.compute.raw.synchronize()
 
@@ -212,6 +222,7 @@ class CupyDevice:
         arguments: Sequence[Argument],
     ) -> None:
         """Run a kernel of ``kernels/<source>.cu``."""
+        self.claim()
         function = self._functions.get((source, storage, kernel))
         if function is None:
             function = self._module(source, storage).get_function(kernel)
@@ -249,19 +260,11 @@ class CupyDevice:
         """c = alpha a b + beta c, by cuBLAS."""
         if not m or not n or not batch:
             return
-        double = c.array.dtype.itemsize == 8
-        scalar = np.float64 if double else np.float32
-        factors = np.array([alpha, beta], scalar)
-        at = factors.ctypes.data
+        self.claim()
         # Row-major c = a b is column-major c' = b' a'.
-        self._cublas.gemmStridedBatchedEx(
-            self._handle, int(b.transposed), int(a.transposed), n, m, k, at,
-            pointer(b.array), _cuda_type(b.array), b.stride, b.step,
-            pointer(a.array), _cuda_type(a.array), a.stride, a.step,
-            at + factors.itemsize,
-            pointer(c.array), _cuda_type(c.array), c.stride, c.step,
-            batch, _COMPUTE_64F if double else _COMPUTE_32F, _GEMM_DEFAULT,
-        )  # fmt: skip
+        self._cublas.gemm(
+            n, m, k, alpha, _matrix(b), _matrix(a), beta, _matrix(c), batch
+        )
 
     def stream(self) -> CupyStream:
         """A further stream."""
@@ -270,23 +273,42 @@ class CupyDevice:
 
     def synchronise(self) -> None:
         """Return once all work given so far is done."""
-        with self.on_this_thread():
-            self.compute.raw.synchronize()
+        self._refuse_in_capture()
+        self.claim()
+        self.compute.raw.synchronize()
+
+    def _refuse_in_capture(self) -> None:
+        """Raise what the emulator raises, before CUDA gives up the recording."""
+        if self._capturing:
+            raise BackendError("a copy or a wait while a graph is captured")
 
     def capture(self, work: Callable[[], None]) -> CupyGraph:
         """Record what ``work`` gives to the compute stream, without doing it.
 
-        Memory allocated meanwhile comes from a pool that only the graph uses.
+        Other threads may go on with their streams meanwhile.
+
+        Raises:
+            BackendError: CUDA cannot record some of it.
         """
-        pool = self.cupy.cuda.MemoryPool()
+        self.claim()
         stream = self.compute.raw
-        with self.on_this_thread(), self.cupy.cuda.using_allocator(pool.malloc), stream:
-            stream.begin_capture()
-            try:
-                work()
-            finally:
-                raw = stream.end_capture()
-        return CupyGraph(self, raw, pool)
+        # CuPy's default mode (relaxed) forbids other threads nothing.
+        stream.begin_capture()
+        self._capturing = True
+        try:
+            work()
+        except BaseException as error:
+            with suppress(Exception):  # what went wrong first says more
+                stream.end_capture()
+            if type(error).__module__.startswith("cupy"):
+                raise BackendError(f"CUDA records no such work: {error}") from error
+            raise
+        finally:
+            self._capturing = False
+        try:
+            return CupyGraph(self, stream.end_capture())
+        except Exception as error:
+            raise BackendError(f"CUDA has recorded nothing: {error}") from error
 
     def memory_bytes(self) -> tuple[int, int]:
         """(free, total) of the device; what CuPy's pool holds unused is free."""
@@ -294,6 +316,23 @@ class CupyDevice:
         with self.on_this_thread():
             free, total = cupy.cuda.runtime.memGetInfo()
             return free + cupy.get_default_memory_pool().free_bytes(), total
+
+
+def _cublas_names(cupy: Any) -> list[str]:
+    """What the library that CuPy has found is called."""
+    # Asking for the wrapper (importing it would not do) loads the library, wherever
+    # it is; the loader then knows it by its name.
+    _ = importlib.import_module("cupy_backends.cuda.libs").cublas
+    major = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    return [f"libcublas.so.{n}" for n in dict.fromkeys((major, 13, 12))]
+
+
+def _matrix(operand: Operand) -> Matrix:
+    array = operand.array
+    return Matrix(
+        pointer(array), _cuda_type(array), operand.stride, operand.step,
+        operand.transposed,
+    )  # fmt: skip
 
 
 def _cuda_type(array: Any) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from poseidon_caffe.backend.gpu.base import GpuFamily
 from poseidon_caffe.backend.gpu.device import Event
 from poseidon_caffe.backend.gpu.launcher import THREADS
+from poseidon_caffe.backend.gpu.params import param_dtype
 from poseidon_caffe.backend.parcel import Parcel, PixelRule, labels_in, places_in
 from poseidon_caffe.backend.protocols.feed import Delivery
 from poseidon_caffe.types import Array
@@ -167,9 +168,7 @@ class DeviceStage:
     def _transform(self, sent: Sent, data: Array, label: Array | None) -> None:
         memory, parcel = sent.slot.memory, sent.parcel
         labels = labels_in(memory, parcel.size)
-        # Kernels of float16 know labels as float32, of float64 as float64.
-        known = np.float64 if data.dtype == np.float64 else np.float32
-        if label is not None and label.dtype != known:
+        if label is not None and label.dtype != param_dtype(data.dtype):
             self._ops.copy(labels, label)
             label = None
         channels, height, width = parcel.target

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from poseidon_caffe.backend.gpu.device import Argument
-from poseidon_caffe.backend.gpu.launcher import THREADS, Launcher
+from poseidon_caffe.backend.gpu.launcher import THREADS, WARP, Launcher
 from poseidon_caffe.backend.gpu.planes import Planes
 from poseidon_caffe.types import Array
 
 __all__ = ["Field"]
 
-_WARP = 32
-_WARPS = THREADS // _WARP
+_WARPS = THREADS // WARP
 _CHUNK, _AT_ONCE = 512, 8  # as in moments.cu
 #: Blocks that fill a GPU where each adds up, and where each only maps.
 _SUMMING, _MAPPING = 1024, 8192
@@ -68,7 +67,7 @@ class Field(NamedTuple):
     def _blocks(self) -> int:
         if self.inner > 1:
             return self.groups
-        return self.batch * -(-self.groups // _WARP)
+        return self.batch * -(-self.groups // WARP)
 
     def run(
         self,

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from poseidon_caffe.backend.gpu.base import GpuFamily
 from poseidon_caffe.backend.gpu.device import pointer
 from poseidon_caffe.backend.gpu.launcher import THREADS
+from poseidon_caffe.backend.gpu.params import GpuParams
 from poseidon_caffe.types import Array
 
 __all__ = ["GpuIndexing"]
@@ -22,7 +22,7 @@ _WIDE_COUNT = 8192
 _LANES = 8
 
 
-class GpuIndexing(GpuFamily):
+class GpuIndexing(GpuParams):
     """`IndexingOps` on a GPU.
 
     An index is an int64 array of the device, as `NumberCheck.run` makes it, or a
@@ -110,7 +110,7 @@ class GpuIndexing(GpuFamily):
         if plus is not None:
             inner = tuple(i - 1 for i in order[1:])
             seen = plus.reshape(target.shape[1:]).transpose(inner)
-            added = self._plain_row("plus", seen)
+            added = self.plain(seen, "plus")
         yield written, read, added
         stored = target.transpose(order)
         if pointer(written) != pointer(target):
@@ -126,11 +126,4 @@ class GpuIndexing(GpuFamily):
         piece = self.scratch.take(f"rows {name}", shape, array.dtype)
         if fill:
             self.copy(stored, piece.reshape(stored.shape))
-        return piece
-
-    def _plain_row(self, name: str, array: Array) -> Array:
-        if array.flags.c_contiguous:
-            return array
-        piece = self.scratch.take(f"rows {name}", array.shape, array.dtype)
-        self.copy(array, piece)
         return piece

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from poseidon_caffe.backend.gpu import faults
+from poseidon_caffe.backend.gpu import reasons
 from poseidon_caffe.backend.gpu.settings import is_emulated
 from poseidon_caffe.errors import GpuError, UsageError
 
@@ -105,7 +105,7 @@ def list_gpus() -> list[GpuInfo]:
     except runtime.CUDARuntimeError as error:
         raise GpuError(_explain(runtime, error)) from error
     if not found:
-        raise GpuError(faults.describe_no_devices(_visible()))
+        raise GpuError(reasons.describe_no_devices(_visible()))
     return found
 
 
@@ -118,10 +118,10 @@ def check_gpu(device: int) -> GpuInfo:
     gpus = list_gpus()
     if device >= len(gpus):
         names = [gpu.name for gpu in gpus]
-        raise GpuError(faults.describe_missing_device(device, names))
+        raise GpuError(reasons.describe_missing_device(device, names))
     gpu = gpus[device]
     if gpu.is_prohibited:
-        raise GpuError(faults.describe_prohibited(device, gpu.name))
+        raise GpuError(reasons.describe_prohibited(device, gpu.name))
     free_memory(gpu)
     return gpu
 
@@ -140,9 +140,9 @@ def free_memory(gpu: GpuInfo) -> int:
         return int(runtime.memGetInfo()[0])
     except runtime.CUDARuntimeError as error:
         status = int(error.status)
-        if status == faults.UNAVAILABLE:
-            text = faults.describe_busy(gpu.device, gpu.name)
-        elif status == faults.MEMORY_ALLOCATION:
+        if status == reasons.UNAVAILABLE:
+            text = reasons.describe_busy(gpu.device, gpu.name)
+        elif status == reasons.MEMORY_ALLOCATION:
             text = f"GPU {gpu.device} ({gpu.name}) has no memory left: see nvidia-smi"
         else:
             text = _explain(runtime, error)
@@ -181,27 +181,27 @@ def _runtime() -> Any:
     """CuPy's binding of CUDA's runtime, where there is a driver for it."""
     driver = driver_version()
     if not driver:
-        raise GpuError(faults.describe_no_driver())
+        raise GpuError(reasons.describe_no_driver())
     try:
         import cupy
     except ModuleNotFoundError as error:
         why = "" if error.name == "cupy" else str(error)
-        raise GpuError(faults.describe_missing_cupy(driver, why)) from error
+        raise GpuError(reasons.describe_missing_cupy(driver, why)) from error
     except ImportError as error:
         why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise GpuError(faults.describe_missing_cupy(driver, why)) from error
+        raise GpuError(reasons.describe_missing_cupy(driver, why)) from error
     return cupy.cuda.runtime
 
 
 def _explain(runtime: Any, error: Any) -> str:
     """What an error of CUDA's runtime means."""
     status = int(error.status)
-    if status == faults.INSUFFICIENT_DRIVER:
+    if status == reasons.INSUFFICIENT_DRIVER:
         version = int(runtime.runtimeGetVersion())
-        return faults.describe_old_driver(driver_version(), version)
-    if status == faults.NO_DEVICE:
-        return faults.describe_no_devices(_visible())
-    return faults.describe_cuda(status, str(error))
+        return reasons.describe_old_driver(driver_version(), version)
+    if status == reasons.NO_DEVICE:
+        return reasons.describe_no_devices(_visible())
+    return reasons.describe_cuda(status, str(error))
 
 
 def _visible() -> str | None:

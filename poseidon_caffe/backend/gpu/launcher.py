@@ -6,12 +6,31 @@ import numpy as np
 
 from poseidon_caffe.backend.gpu.device import Argument, Device, storage_of
 
-__all__ = ["THREADS", "Launcher"]
+__all__ = [
+    "ANY_STORAGE",
+    "GRID_BLOCKS",
+    "THREADS",
+    "WARP",
+    "Launcher",
+    "row_threads",
+]
 
 THREADS = 256
 """Threads of a block, unless a kernel wants another number."""
 
-_MOST_BLOCKS = 65_535
+WARP = 32
+"""Threads that run in step."""
+
+GRID_BLOCKS = 65_535
+"""Blocks of a launch at most; kernels loop over what is more."""
+
+ANY_STORAGE = np.dtype(np.float32)
+"""What kernels that know no activations are compiled for."""
+
+
+def row_threads(length: int) -> int:
+    """Threads of a block that works on ``length`` things: no more than they need."""
+    return max(WARP, min(THREADS, 1 << max(length - 1, 0).bit_length()))
 
 
 class Launcher:
@@ -37,7 +56,7 @@ class Launcher:
             arguments: of the kernel.
         """
         if count > 0:
-            blocks = min(-(-count // THREADS), _MOST_BLOCKS)
+            blocks = min(-(-count // THREADS), GRID_BLOCKS)
             self.blocks(kernel, dtype, blocks, *arguments)
 
     def blocks(

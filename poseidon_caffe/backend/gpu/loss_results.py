@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from poseidon_caffe.backend.gpu.launcher import THREADS
+from poseidon_caffe.backend.gpu.launcher import ANY_STORAGE, THREADS, WARP
 from poseidon_caffe.backend.gpu.planes import GpuPlanes
 from poseidon_caffe.backend.protocols import Sums, Weight
 from poseidon_caffe.types import Array
@@ -18,7 +18,6 @@ MOST_BLOCKS = 1024
 """Blocks that add up at most; one more adds up theirs."""
 
 _ELEMENTS = 4 * THREADS  # elements that are worth a block
-_ANY = np.dtype(np.float32)
 _SourceLaunch: TypeAlias = Callable[[int, Array], None]
 
 
@@ -41,7 +40,7 @@ class GpuLossResults(GpuPlanes):
             parts = self.scratch.take("loss sums", (blocks, 2), np.float64)
             launch(blocks, parts)
             self.kernels("loss_results").blocks(
-                "add_sums", _ANY, 1, parts, blocks, sums
+                "add_sums", ANY_STORAGE, 1, parts, blocks, sums
             )
 
     def add_up_each(self, sums: Sums, count: int, launch: _SourceLaunch) -> None:
@@ -54,7 +53,7 @@ class GpuLossResults(GpuPlanes):
         """top = factor * total / divisor."""
         by = -1.0 if divisor is None else float(divisor)
         self.kernels("loss_results").blocks(
-            "write_mean", top.dtype, 1, sums, by, float(factor), top, threads=32
+            "write_mean", top.dtype, 1, sums, by, float(factor), top, threads=WARP
         )
 
     def loss_weight(
@@ -65,5 +64,5 @@ class GpuLossResults(GpuPlanes):
         by = -1.0 if divisor is None else float(divisor)
         self.kernels("loss_results").blocks(
             "loss_weight", diff.dtype, 1, diff, sums, by, float(factor), weight,
-            threads=32,
+            threads=WARP,
         )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from poseidon_caffe.backend.gpu.launcher import ANY_STORAGE
 from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.backend.gpu.update import GpuUpdate, UpdateGuard
 from poseidon_caffe.backend.protocols import UpdateSegment
@@ -19,7 +20,6 @@ GOOD_STEPS: Final = 2000
 """So many steps without overflow in a row double the factor."""
 
 _MOST_FACTOR = 2.0**24
-_FLOAT = np.dtype(np.float32)
 
 
 class DeviceLossScale:
@@ -61,7 +61,7 @@ class DeviceLossScale:
         if parts is None:
             return
         self._ops.kernels("loss_scale").blocks(
-            "judge", _FLOAT, 1, parts, parts.size, self._factors, self._counts,
+            "judge", ANY_STORAGE, 1, parts, parts.size, self._factors, self._counts,
             self._good_steps, _MOST_FACTOR,
         )  # fmt: skip
         self._ops.guard = UpdateGuard(self._factors[1:], self._counts[:1])

@@ -8,6 +8,7 @@ from poseidon_caffe.backend.geometry import LrnGeometry
 from poseidon_caffe.backend.gpu.device import pointer
 from poseidon_caffe.backend.gpu.image_planes import GpuImagePlanes, ImagePlanes
 from poseidon_caffe.backend.gpu.kept import Kept
+from poseidon_caffe.backend.gpu.params import param_dtype
 from poseidon_caffe.backend.protocols.kernels import LrnKernel
 from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Array, Shape
@@ -46,8 +47,7 @@ class GpuLrn:
         """y = x * scale ** -beta."""
         g = self.geometry
         if self._scale is None:
-            kind = np.float64 if x.dtype == np.float64 else np.float32
-            self._scale = Kept(self._ops, x.size, kind)
+            self._scale = Kept(self._ops, x.size, param_dtype(x.dtype))
         image = self._ops.image_planes("x", x)
         scale = self._scale.written(image)
         last = (self._k, self._alpha, float(g.beta))

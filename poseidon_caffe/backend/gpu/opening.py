@@ -30,8 +30,8 @@ def open_gpu(settings: GpuSettings, host: Ops) -> GpuOps:
     check_gpu(settings.device)
     device = CupyDevice(settings.device, tf32=settings.precision == "tf32")
     if settings.cudnn != "off":
-        from poseidon_caffe.backend.gpu.cudnn_library import open_library
-        from poseidon_caffe.backend.gpu.cudnn_ops import CudnnOps
+        from poseidon_caffe.backend.gpu.cudnn.library import open_library
+        from poseidon_caffe.backend.gpu.cudnn.ops import CudnnOps
 
         try:
             return CudnnOps(device, host, settings, open_library())

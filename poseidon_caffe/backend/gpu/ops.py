@@ -22,7 +22,6 @@ from poseidon_caffe.backend.gpu.loss_scale import GpuLossScale
 from poseidon_caffe.backend.gpu.lrn import GpuNormalisation
 from poseidon_caffe.backend.gpu.memory import DeviceMemory
 from poseidon_caffe.backend.gpu.moments import GpuMoments
-from poseidon_caffe.backend.gpu.number_checks import GpuFaults
 from poseidon_caffe.backend.gpu.pair_losses import GpuPairLosses
 from poseidon_caffe.backend.gpu.pooling import GpuPooling
 from poseidon_caffe.backend.gpu.random import GpuRandom
@@ -45,7 +44,6 @@ class GpuOps(
     GpuConvolution,
     GpuPooling,
     GpuNormalisation,
-    GpuFaults,
     GpuLabelLosses,
     GpuPairLosses,
     GpuScores,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poseidon_caffe.backend.gpu.launcher import THREADS
+from poseidon_caffe.backend.gpu.launcher import GRID_BLOCKS, row_threads
 from poseidon_caffe.backend.gpu.loss_results import GpuLossResults
 from poseidon_caffe.backend.protocols import Sums, Weight
 from poseidon_caffe.types import Array
@@ -10,8 +10,6 @@ from poseidon_caffe.types import Array
 __all__ = ["GpuPairLosses"]
 
 _SOURCE = "pair_losses"
-_WARP = 32
-_MOST_BLOCKS = 65_535
 
 
 class GpuPairLosses(GpuLossResults):
@@ -59,12 +57,9 @@ class GpuPairLosses(GpuLossResults):
     def _each_row(self, kernel: str, a: Array, *arrays: Array | None) -> None:
         """Run a kernel in which a block works on a row."""
         rows, length = a.shape
-        threads = _WARP
-        while threads < min(length, THREADS):
-            threads *= 2
         self.kernels(_SOURCE).blocks(
-            kernel, a.dtype, min(rows, _MOST_BLOCKS), *arrays, rows, length,
-            threads=threads,
+            kernel, a.dtype, min(rows, GRID_BLOCKS), *arrays, rows, length,
+            threads=row_threads(length),
         )  # fmt: skip
 
     def contrastive_loss(

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from poseidon_caffe.backend.gpu.base import GpuFamily
-from poseidon_caffe.backend.gpu.launcher import Launcher
+from poseidon_caffe.backend.gpu.launcher import ANY_STORAGE, WARP, Launcher
 from poseidon_caffe.backend.gpu.memory import DeviceMemory
 from poseidon_caffe.types import Array, JsonObject
 
 __all__ = ["GpuRandom", "PhiloxGenerator"]
 
 _KIND = "Philox4x32-10"
-_STORAGE = np.dtype(np.float32)
 _WORD = 1 << 63
 
 
@@ -43,7 +42,7 @@ class PhiloxGenerator:
 
     def step(self) -> None:
         """Count one draw, once the kernel has read `words`."""
-        self._kernels.blocks("next_draw", _STORAGE, 1, self.words, threads=32)
+        self._kernels.blocks("next_draw", ANY_STORAGE, 1, self.words, threads=WARP)
 
     def state(self) -> JsonObject:
         """Key and draws so far; waits for the device."""
@@ -85,7 +84,7 @@ class GpuRandom(GpuFamily):
 
     def bernoulli(self, rng: PhiloxGenerator, probability: float, out: Array) -> None:
         """Fill uint8 ``out`` with ones of the given probability."""
-        self._draw("bernoulli", _STORAGE, rng, out, float(probability))
+        self._draw("bernoulli", ANY_STORAGE, rng, out, float(probability))
 
     def uniform(
         self, rng: PhiloxGenerator, low: float, high: float, out: Array

@@ -10,6 +10,7 @@ import numpy as np
 from poseidon_caffe.backend.gpu.blas import GpuBlas
 from poseidon_caffe.backend.gpu.device import Operand
 from poseidon_caffe.backend.gpu.launcher import Launcher
+from poseidon_caffe.backend.gpu.params import param_dtype
 from poseidon_caffe.backend.protocols.recurrent import SequenceKernel
 from poseidon_caffe.types import Array
 
@@ -39,8 +40,7 @@ class _GpuSequence:
     ) -> None:
         self.ops, self.dtype = ops, np.dtype(dtype)
         #: What states and sums between steps are kept as: P of the kernels.
-        double = self.dtype == np.float64
-        self.exact = self.dtype if double else np.dtype(np.float32)
+        self.exact = param_dtype(self.dtype)
         self.steps, self.streams, self.outputs = steps, streams, outputs
         #: What the recurrent weights see: cont_t h_{t-1}.
         self.before = self.make(steps, outputs, self.dtype)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from poseidon_caffe.backend.gpu.launcher import THREADS
+from poseidon_caffe.backend.gpu.launcher import THREADS, WARP, row_threads
 from poseidon_caffe.backend.gpu.planes import GpuPlanes
 from poseidon_caffe.backend.protocols import ReduceKind
 from poseidon_caffe.types import Array
@@ -18,7 +18,6 @@ __all__ = ["GpuReduction"]
 _KINDS: dict[ReduceKind, int] = {"sum": 0, "asum": 1, "sumsq": 2}  # reduction.cu
 _BLOCK_COUNT = 4096  # elements that are worth another block
 _MOST_BLOCKS = 1024
-_WARP = 32
 
 
 class GpuReduction(GpuPlanes):
@@ -40,7 +39,7 @@ class GpuReduction(GpuPlanes):
                 length, slots, threads=threads,
             )  # fmt: skip
             kernels.blocks(
-                "finish_rows", x.dtype, -(-rows * _WARP // THREADS), parts,
+                "finish_rows", x.dtype, -(-rows * WARP // THREADS), parts,
                 out.writes[0], float(coeff), rows, slots,
             )  # fmt: skip
 
@@ -53,24 +52,12 @@ class GpuReduction(GpuPlanes):
         if not x.size:
             return
         slots, threads = _shares(rows, length)
-        with (
-            self._rows(axis, [x], [dx]) as (flat, outs),
-            self._plain_slopes(dy) as slopes,
-        ):
+        slopes = self.plain(dy, "slopes")
+        with self._rows(axis, [x], [dx]) as (flat, outs):
             self.kernels("reduction").blocks(
                 "spread_rows", x.dtype, rows * slots, *flat, slopes, *outs,
                 _KINDS[kind], float(coeff), length, slots, threads=threads,
             )  # fmt: skip
-
-    @contextmanager
-    def _plain_slopes(self, dy: Array) -> Iterator[Array]:
-        """dy in C order."""
-        if dy.flags.c_contiguous:
-            yield dy
-            return
-        plain = self.scratch.take("slopes", dy.shape, dy.dtype)
-        self.copy(dy, plain)
-        yield plain
 
     @contextmanager
     def _rows(
@@ -92,7 +79,4 @@ class GpuReduction(GpuPlanes):
 def _shares(rows: int, length: int) -> tuple[int, int]:
     """Blocks that share a row, and their threads."""
     slots = max(1, min(-(-length // _BLOCK_COUNT), _MOST_BLOCKS // rows))
-    threads = _WARP
-    while threads < min(length, THREADS):
-        threads *= 2
-    return slots, threads
+    return slots, row_threads(length)

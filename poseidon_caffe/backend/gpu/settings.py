@@ -9,7 +9,7 @@ from typing import Final
 
 from poseidon_caffe.errors import UsageError
 
-__all__ = ["EMULATION", "PRECISIONS", "GpuSettings", "is_emulated"]
+__all__ = ["CUDNN", "EMULATION", "PRECISIONS", "GpuSettings", "is_emulated"]
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16")
 """fp32: all in float32. tf32: products of float32 on tensor cores. bf16, fp16:
@@ -17,6 +17,9 @@ activations in 16 bits, parameters in float32."""
 
 EMULATION: Final = "POSEIDON_GPU"
 """This variable's value ``emulated`` lets the processor play GPU, for tests."""
+
+CUDNN: Final = "POSEIDON_CUDNN"
+"""This variable chooses cuDNN's interface: ``legacy``, ``graph``, or ``off``."""
 
 
 def is_emulated(environment: Mapping[str, str] = os.environ) -> bool:
@@ -32,10 +35,6 @@ def is_emulated(environment: Mapping[str, str] = os.environ) -> bool:
             "or nothing for real GPUs"
         )
     return bool(value)
-
-
-CUDNN: Final = "POSEIDON_CUDNN"
-"""This variable chooses cuDNN's interface: ``legacy``, ``graph``, or ``off``."""
 
 
 def _cudnn_choice() -> str:

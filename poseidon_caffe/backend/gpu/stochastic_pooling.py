@@ -10,6 +10,7 @@ import numpy as np
 from poseidon_caffe.backend.geometry import PoolGeometry
 from poseidon_caffe.backend.gpu.image_planes import GpuImagePlanes, ImagePlanes
 from poseidon_caffe.backend.gpu.kept import Kept
+from poseidon_caffe.backend.gpu.params import param_dtype
 from poseidon_caffe.backend.gpu.random import PhiloxGenerator
 from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Array, Shape
@@ -86,8 +87,7 @@ class GpuStochasticPool:
     def _expect(self, image: ImagePlanes, top: ImagePlanes) -> None:
         dtype: np.dtype = top.array.dtype
         if self._totals is None:
-            kind = np.float64 if dtype == np.float64 else np.float32
-            self._totals = Kept(self._ops, self._count, kind)
+            self._totals = Kept(self._ops, self._count, param_dtype(dtype))
         self._ops.kernels("pooling").each(
             "stochastic_expect", dtype, self._count, image.array, top.array,
             self._totals.written(top), self._count, top.channels, top.channels_last,

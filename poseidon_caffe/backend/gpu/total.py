@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from poseidon_caffe.backend.gpu.base import GpuFamily
+from poseidon_caffe.backend.gpu.faults import GpuFaults
 from poseidon_caffe.types import Array
 
 __all__ = ["DeviceTotal", "GpuTotal"]
@@ -44,17 +44,8 @@ class DeviceTotal:
         return float(self._here[0])
 
 
-class GpuTotal(GpuFamily):
-    """`TotalOps` on a GPU.
-
-    Attributes:
-        fault_count: int64 (1,): what kernels count bad data in.
-    """
-
-    fault_count: Array
-
-    def raise_faults(self) -> None:
-        """Raise what kernels have noted; see `FaultOps`."""
+class GpuTotal(GpuFaults):
+    """`TotalOps` on a GPU: the loss comes with the number of faults met."""
 
     def loss_total(self) -> DeviceTotal:
         """A total for one net."""

@@ -27,10 +27,7 @@ class CaptureOps(Protocol):
 
         ``work`` must have run before, and must not read arrays on the host nor
         write them there.
-        """
 
-    def allocations(self) -> int:
-        """How often arrays were made or changed owners so far.
-
-        Recorded work may know older ones.
+        Raises:
+            BackendError: the work cannot be recorded; nothing of it has been done.
         """

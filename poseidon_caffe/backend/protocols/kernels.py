@@ -38,7 +38,7 @@ class PoolKernel(Protocol):
 
         Ties go to the first element in row-major order.  A window that lies
         outside the image (stride above kernel) gets -FLT_MAX and index -1.
-        Stochastic pooling samples with ``rng`` (a numpy Generator: TRAIN), or
+        Stochastic pooling samples with ``rng`` (of the backend: TRAIN), or
         gives the mean weighted by the values without one (TEST).
         """
 

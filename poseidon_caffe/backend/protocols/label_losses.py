@@ -18,7 +18,10 @@ class LabelLossOps(Protocol):
     """
 
     def log_loss(self, prob: Array, label: Array, floor: float, sums: Sums) -> None:
-        """sums = sum of -log(max(prob[i, label[i]], floor)), N; prob (N, D), label N."""
+        """sums = sum of -log(max(prob[i, label[i]], floor)), N.
+
+        ``prob`` is (N, D), ``label`` has N elements.
+        """
 
     def log_loss_backward(
         self, prob: Array, label: Array, floor: float, weight: Weight, dx: Array

@@ -30,7 +30,3 @@ class ReferenceCapture:
     def capture(self, work: Callable[[], None]) -> HostReplay:
         """Keep ``work``."""
         return HostReplay(work)
-
-    def allocations(self) -> int:
-        """Nobody need know."""
-        return 0

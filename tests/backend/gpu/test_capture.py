@@ -75,8 +75,8 @@ def test_the_user_may_forbid_it():
 
 def test_allocations_are_counted():
     ops = gpu_ops()
-    before = ops.allocations()
+    before = ops.memory.allocations
     ops.memory.zeros(0, np.float32)
-    assert ops.allocations() == before
+    assert ops.memory.allocations == before
     ops.memory.zeros(3, np.float32)
-    assert ops.allocations() == before + 1
+    assert ops.memory.allocations == before + 1

@@ -1,76 +1,46 @@
-"""Each fault is one line that says what to do."""
+"""Notes of faults on the device: kept until asked for, one place a check."""
 
 from __future__ import annotations
 
+import gc
+
+import numpy as np
 import pytest
 
-from poseidon_caffe.backend.gpu import faults
-
-GIB = 1 << 30
-
-
-@pytest.mark.parametrize(
-    ("driver", "wanted"),
-    [
-        (0, ["[gpu]' for CUDA 13", "[gpu12]' for CUDA 12", "nvidia-smi"]),
-        (12040, ["pip install 'poseidon-caffe[gpu12]'"]),
-        (13020, ["pip install 'poseidon-caffe[gpu]'"]),
-        (14000, ["pip install 'poseidon-caffe[gpu]'"]),  # drivers run older CUDA
-    ],
-)
-def test_the_cupy_that_fits(driver, wanted):
-    text = faults.describe_missing_cupy(driver)
-    assert text.startswith("GPUs need CuPy, which is not installed: ")
-    for part in wanted:
-        assert part in text
-    broken = faults.describe_missing_cupy(driver, "libfoo.so: no such file")
-    assert "CuPy cannot be loaded (libfoo.so: no such file)" in broken
+from poseidon_caffe.errors import LayerError
+from tests.devices import gpu_ops
 
 
-def test_wrong_cuda_names_both():
-    text = faults.describe_old_driver(12040, 13020)
-    assert "the NVIDIA driver supports CUDA 12.4 at most" in text
-    assert "CuPy installed is for CUDA 13.2" in text
-    assert "pip uninstall cupy-cuda13x; pip install 'poseidon-caffe[gpu12]'" in text
-    # No CuPy is old enough, or a newer driver of the same CUDA is all it takes.
-    for driver in (11080, 13000):
-        assert faults.describe_old_driver(driver, 13020).endswith("; update the driver")
+def labels(ops, *values):
+    array = ops.memory.zeros(len(values), np.float32)
+    ops.memory.upload(np.array(values, np.float32), array)
+    return array
 
 
-def test_no_such_device_lists_those_there_are():
-    assert faults.describe_missing_device(2, ["A", "B"]) == (
-        "no GPU 2: there are 0 (A), 1 (B)"
-    )
-    assert faults.describe_missing_device(1, ["A"]) == "no GPU 1: there is 0 (A)"
+def test_faults_wait_until_they_are_asked_for():
+    ops = gpu_ops()
+    checks = [
+        ops.number_check(lambda v, p, n, i=i: LayerError(f"check {i}: {v:g} {p} {n}"))
+        for i in range(70)
+    ]
+    for check in checks:
+        check.run(labels(ops, 0, 1), 2)
+    ops.raise_faults()
+    checks[66].run(labels(ops, 0, 5), 2)
+    checks[66].run(labels(ops, 0, 1), 2)
+    with pytest.raises(LayerError, match="check 66: 5 1 2"):
+        ops.raise_faults()
+    ops.raise_faults()
 
 
-def test_no_device_at_all():
-    assert "nvidia-smi" in faults.describe_no_devices(None)
-    assert "CUDA_VISIBLE_DEVICES is '7'" in faults.describe_no_devices("7")
-
-
-def test_a_device_that_others_have():
-    assert "nvidia-smi -i 3" in faults.describe_busy(3, "A")
-    assert "nvidia-smi -i 3 -c DEFAULT" in faults.describe_prohibited(3, "A")
-    assert "libcuda" not in faults.describe_cuda(999, "cudaErrorUnknown")
-    assert "stub" in faults.describe_cuda(34, "cudaErrorStubLibrary")
-
-
-def test_out_of_memory():
-    known = faults.describe_oom("fc6", 3 * GIB // 2, 700 << 20, 256, 112)
-    assert known == (
-        "out of GPU memory at layer 'fc6': wanted 1.50 GiB, 700.00 MiB free; "
-        "a batch of 112 would fit, this one is 256"
-    )
-    assert faults.describe_oom("fc6", 1, 0).endswith(
-        "wanted 1 bytes, 0 bytes free; take a smaller batch_size"
-    )
-    assert "not even a batch of 1" in faults.describe_oom("fc6", 1, 0, 8, 0)
-    # An estimate that is no help is not told.
-    assert faults.describe_oom("fc6", 1, 0, 8, 9).endswith("a smaller batch_size")
-
-
-def test_sizes():
-    assert faults.format_bytes(1023) == "1023 bytes"
-    assert faults.format_bytes(1536) == "1.50 KiB"
-    assert faults.format_bytes(3 << 50) == "3072.00 TiB"
+def test_a_check_that_is_gone_says_nothing():
+    ops = gpu_ops()
+    check = ops.number_check(lambda *_: LayerError("gone"))
+    check.run(labels(ops, 9), 2)
+    del check
+    gc.collect()
+    again = ops.number_check(lambda *_: LayerError("again"))
+    ops.raise_faults()
+    again.run(labels(ops, 9), 2)
+    with pytest.raises(LayerError, match="again"):
+        ops.raise_faults()

@@ -13,7 +13,7 @@ from poseidon_caffe.backend.gpu.cudnn.graph_constants import (
     Kind,
     Pointwise,
 )
-from poseidon_caffe.backend.gpu.cudnn_library import CArray, Library
+from poseidon_caffe.backend.gpu.cudnn.library import CArray, Library
 
 __all__ = ["BackendDescriptor"]
 

@@ -17,7 +17,7 @@ from poseidon_caffe.backend.gpu.cudnn.constants import (
     data_type,
 )
 from poseidon_caffe.backend.gpu.cudnn.layout import Layout, padded_axes
-from poseidon_caffe.backend.gpu.cudnn_library import Library
+from poseidon_caffe.backend.gpu.cudnn.library import Library
 from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Shape
 

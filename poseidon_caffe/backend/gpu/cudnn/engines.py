@@ -14,9 +14,9 @@ from poseidon_caffe.backend.gpu.cudnn.graph_constants import (
     Kind,
     Note,
 )
+from poseidon_caffe.backend.gpu.cudnn.library import Library
 from poseidon_caffe.backend.gpu.cudnn.operation_graph import Target
 from poseidon_caffe.backend.gpu.cudnn.settings import CudnnSettings
-from poseidon_caffe.backend.gpu.cudnn_library import Library
 from poseidon_caffe.errors import BackendError
 
 __all__ = ["Engines", "allowed"]

@@ -11,8 +11,8 @@ from poseidon_caffe.backend.gpu.cudnn.constants import DataType, data_type
 from poseidon_caffe.backend.gpu.cudnn.descriptors import DescriptorCache
 from poseidon_caffe.backend.gpu.cudnn.device import CudnnDevice, DeviceBytes
 from poseidon_caffe.backend.gpu.cudnn.layout import Layout
+from poseidon_caffe.backend.gpu.cudnn.library import CArray, Library
 from poseidon_caffe.backend.gpu.cudnn.settings import CudnnSettings
-from poseidon_caffe.backend.gpu.cudnn_library import CArray, Library
 
 __all__ = ["Handle", "Workspace"]
 

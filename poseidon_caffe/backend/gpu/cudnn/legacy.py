@@ -17,9 +17,9 @@ from poseidon_caffe.backend.gpu.cudnn.descriptors import (
     one_per_channel,
 )
 from poseidon_caffe.backend.gpu.cudnn.handle import Handle
+from poseidon_caffe.backend.gpu.cudnn.library import AlgorithmTime
 from poseidon_caffe.backend.gpu.cudnn.plan import Addresses, Direction, Request
 from poseidon_caffe.backend.gpu.cudnn.settings import CudnnSettings
-from poseidon_caffe.backend.gpu.cudnn_library import AlgorithmTime
 
 __all__ = ["LegacyPlan", "LegacyPlanner", "fastest"]
 

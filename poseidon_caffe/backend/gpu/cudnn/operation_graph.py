@@ -22,8 +22,8 @@ from poseidon_caffe.backend.gpu.cudnn.layout import (
     dense_strides,
     padded_axes,
 )
+from poseidon_caffe.backend.gpu.cudnn.library import Library
 from poseidon_caffe.backend.gpu.cudnn.plan import Direction, Request
-from poseidon_caffe.backend.gpu.cudnn_library import Library
 
 __all__ = ["GraphBuilder", "HandleTarget", "Target", "Uid"]
 

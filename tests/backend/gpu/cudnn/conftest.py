@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 from poseidon_caffe.backend.gpu.cudnn.handle import Handle
+from poseidon_caffe.backend.gpu.cudnn.library import open_library
 from poseidon_caffe.backend.gpu.cudnn.settings import CudnnSettings
-from poseidon_caffe.backend.gpu.cudnn_library import open_library
 from poseidon_caffe.errors import BackendError
-
-
-def _load(name):
-    """A module beside this file (tests are no package)."""
-    full = f"tests_gpu_cudnn_{name}"
-    if full not in sys.modules:
-        path = Path(__file__).with_name(f"{name}.py")
-        spec = importlib.util.spec_from_file_location(full, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[full] = module
-        spec.loader.exec_module(module)
-    return sys.modules[full]
+from tests.backend.gpu.cudnn import standin as stand_in_module
 
 
 @pytest.fixture(scope="session")
 def standin():
     """The module of the stand-in."""
-    return _load("standin")
+    return stand_in_module
 
 
 @pytest.fixture(scope="session")
@@ -58,4 +43,6 @@ def library():
 @pytest.fixture(scope="session")
 def real(library):
     """What makes handles and arrays on a real GPU."""
-    return _load("real_device").RealKit(library)
+    from tests.backend.gpu.cudnn.real_device import RealKit
+
+    return RealKit(library)

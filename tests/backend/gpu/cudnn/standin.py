@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from poseidon_caffe.backend.geometry import ConvGeometry, LrnGeometry, PoolGeometry
-from poseidon_caffe.backend.gpu.cudnn_library import _TYPES, SIGNATURES, Library
+from poseidon_caffe.backend.gpu.cudnn.library import _TYPES, SIGNATURES, Library
 from poseidon_caffe.backend.gpu.emulator.array import DeviceArray, host_view
 from poseidon_caffe.backend.reference.conv import ReferenceConv
 from poseidon_caffe.backend.reference.lrn import ReferenceLrn

@@ -5,8 +5,8 @@ import pytest
 
 from poseidon_caffe.backend.gpu.cudnn.constants import MathType
 from poseidon_caffe.backend.gpu.cudnn.legacy import fastest
+from poseidon_caffe.backend.gpu.cudnn.library import AlgorithmTime
 from poseidon_caffe.backend.gpu.cudnn.settings import CudnnSettings
-from poseidon_caffe.backend.gpu.cudnn_library import AlgorithmTime
 
 FMA, DEFAULT, TENSOR, CONVERT = (
     MathType.FMA, MathType.DEFAULT, MathType.TENSOR_OP,

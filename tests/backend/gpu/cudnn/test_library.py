@@ -1,3 +1,5 @@
+"""Finding and loading cuDNN's library, and what is declared of it."""
+
 from __future__ import annotations
 
 import ctypes
@@ -8,21 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from poseidon_caffe.backend.gpu.cudnn_library import (
+from poseidon_caffe.backend.gpu.cudnn.library import (
     SIGNATURES,
     AlgorithmTime,
     Library,
     open_library,
 )
 from poseidon_caffe.errors import BackendError
-
-
-@pytest.fixture(scope="module")
-def library():
-    try:
-        return open_library()
-    except BackendError as error:
-        pytest.skip(str(error).split("; tried", maxsplit=1)[0])
 
 
 def test_a_missing_library_says_what_was_tried(monkeypatch, tmp_path):

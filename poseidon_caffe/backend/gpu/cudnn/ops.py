@@ -15,9 +15,9 @@ from poseidon_caffe.backend.gpu.cudnn.convolution import (
     CudnnGraphConvolution,
 )
 from poseidon_caffe.backend.gpu.cudnn.handle import Handle
+from poseidon_caffe.backend.gpu.cudnn.library import Library
 from poseidon_caffe.backend.gpu.cudnn.settings import CudnnSettings, cache_folder
 from poseidon_caffe.backend.gpu.cudnn.side import OpsSide
-from poseidon_caffe.backend.gpu.cudnn_library import Library
 from poseidon_caffe.backend.gpu.ops import GpuOps
 from poseidon_caffe.backend.gpu.settings import GpuSettings
 from poseidon_caffe.backend.protocols import ConvKernel, Ops
