@@ -74,7 +74,8 @@ def mode_of(args: Arguments, notes: LoggedNotes) -> Iterator[None]:
         GpuError: there is no GPU that can be used.
     """
     if not args.boolean("gpu"):
-        notes.info("CPU mode")
+        hint = "; --gpu takes no number, and alone means the first GPU"
+        notes.info("CPU mode" + (hint if "gpu" in args.given else ""))
         yield
         return
     from poseidon_caffe.backend.gpu.inventory import check_gpu

@@ -173,8 +173,10 @@ def share_trained(net: Net, other: Net) -> None:
     Values are shared from now on, gradients are not.
 
     Raises:
-        WeightsError: listing every parameter that does not fit.
+        WeightsError: the nets are on different devices, or listing every parameter
+            that does not fit.
     """
+    _check_same_memory(net, other)
     index = _first_of_each_name(net)
     pairs = [
         (layer.name, net.layers[index[layer.name]].blobs, layer.blobs)
@@ -190,6 +192,17 @@ def share_trained(net: Net, other: Net) -> None:
         if blob is not net.learnable[owner]:
             # Shared within the net under another shape: must follow its owner.
             blob.share_data(net.learnable[owner])
+
+
+def _check_same_memory(net: Net, other: Net) -> None:
+    """Refuse to let a device compute with the memory of another, or of the host."""
+    mine, theirs = net.ops.memory, other.ops.memory
+    if mine is not theirs and not (mine.is_host and theirs.is_host):
+        msg = (
+            "nets on different devices cannot share parameters: open both on one, or "
+            "copy the parameters"
+        )
+        raise WeightsError(msg)
 
 
 def _differences(

@@ -10,7 +10,7 @@ import pytest
 from poseidon_caffe import caffe
 from poseidon_caffe.backend.gpu.device import pointer
 from poseidon_caffe.caffe import state
-from poseidon_caffe.errors import BackendError, PoseidonError
+from poseidon_caffe.errors import BackendError, PoseidonError, WeightsError
 from tests.backend.gpu.test_base import get
 from tests.devices import ON_CUDA
 
@@ -259,3 +259,15 @@ def test_without_a_gpu_it_warns_and_computes_on_the_cpu(net_file, monkeypatch):
         caffe.set_device(0)
     assert net._core.ops.name != "gpu"
     net.forward()
+
+
+def test_nets_on_different_devices_share_no_parameters(on_gpu, tmp_path):
+    path = tmp_path / "own.prototxt"
+    path.write_text(PYTHON)
+    there = caffe.Net(str(path), caffe.TEST)
+    caffe.set_mode_cpu()
+    here = caffe.Net(str(path), caffe.TEST)
+    for one, other in ((here, there), (there, here)):
+        with pytest.raises(WeightsError, match="nets on different devices"):
+            one.share_with(other)
+    assert np.isfinite(here.forward()["ip2"]).all()

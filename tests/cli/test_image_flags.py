@@ -9,8 +9,11 @@ from poseidon_caffe.cli.image_flags import (
     given_number,
     load_array,
     mean_of,
+    mode_of,
 )
+from poseidon_caffe.cli.logged_notes import LoggedNotes
 from poseidon_caffe.errors import DataError, UsageError
+from poseidon_caffe.report.glog import Glog
 
 
 def test_numbers_count_only_when_written():
@@ -35,3 +38,13 @@ def test_arrays(tmp_path):
     for name in ("several.npz", "text.npy", "words.npy", "none.npy"):
         with pytest.raises(DataError, match=name):
             load_array(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("words", "hint"), [([], False), (["--gpu=0"], True)])
+def test_a_gpu_number_is_told_to_mean_the_cpu(words, hint, capfd):
+    notes = LoggedNotes(Glog(), "classify.py:1")
+    with mode_of(parse(words, IMAGE_FLAGS), notes):
+        pass
+    told = capfd.readouterr().err
+    assert "CPU mode" in told
+    assert ("takes no number" in told) is hint

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class NcclReducer:
     def __init__(self, ops: Ops, size: int, rank: int, nccl_id: NcclId) -> None:
         from cupy.cuda import nccl
 
-        self._device: Any = getattr(ops, "device")  # noqa: B009 - GpuOps alone has it
+        self._device: Any = cast("Any", ops).device  # GpuOps alone has it
         self._stream: Any = self._device.stream()
         try:
             with self._device.on_this_thread():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from poseidon_caffe.backend.gpu.device import BFLOAT16, storage_of
-from poseidon_caffe.backend.gpu.launcher import THREADS, Launcher
+from poseidon_caffe.backend.gpu.launcher import THREADS, Launcher, row_threads
 from poseidon_caffe.errors import BackendError
 from tests.backend.gpu.test_base import get, put
 from tests.devices import ON_CUDA, gpu_ops
@@ -73,3 +73,11 @@ def test_what_is_no_argument():
             gpu_ops().kernels("blas").each("fill", array.dtype, 3, np.zeros(3), 3, 1.0)
         with pytest.raises(BackendError, match="no kernel"):
             gpu_ops().kernels("blas").each("nothing", array.dtype, 3, array)
+
+
+@pytest.mark.parametrize(
+    ("length", "threads"),
+    [(0, 32), (1, 32), (32, 32), (33, 64), (128, 128), (129, 256), (9999, 256)],
+)
+def test_threads_of_a_row(length, threads):
+    assert row_threads(length) == threads
