@@ -21,6 +21,10 @@ from benchmarks.cluster.convergence import (
     train,
 )
 
+# At this momentum training takes longer to settle, with staleness most of all: after 225
+# iterations runs are still on their way (0.939 to 0.966 beside 0.969 in step).
+LENET_ITERS = 450
+
 IN_STEP = Way(3, (), STALE_MOMENTUM)
 STALE = Way(3, ("--staleness=3",), STALE_MOMENTUM)
 
@@ -45,10 +49,13 @@ def settled(curve):
 @pytest.mark.mpi
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("name", "goal", "noise"), [("lenet", 0.95, 0.015), ("cifar10_quick", 0.8, 0.04)]
+    ("name", "goal", "noise", "iters"),
+    [("lenet", 0.95, 0.015, LENET_ITERS), ("cifar10_quick", 0.8, 0.04, 300)],
 )
-def test_any_number_of_ranks_reaches_the_accuracy_of_one(folder, name, goal, noise):
-    one, *others = (trained(name, way, folder) for way in WAYS[name])
+def test_any_number_of_ranks_reaches_the_accuracy_of_one(
+    folder, name, goal, noise, iters
+):
+    one, *others = (trained(name, way, folder, iterations=iters) for way in WAYS[name])
     assert one.tests[0][1] < 0.2, "it knows nothing at the start"
     assert settled(one) > goal
     for curve in others:
@@ -62,8 +69,8 @@ def test_any_number_of_ranks_reaches_the_accuracy_of_one(folder, name, goal, noi
 
 @pytest.mark.mpi
 def test_stale_workers_learn_the_digits_as_well(folder):
-    in_step = trained("lenet", IN_STEP, folder, batch=66, iterations=225)
-    stale = trained("lenet", STALE, folder, batch=66, iterations=225)
+    in_step = trained("lenet", IN_STEP, folder, batch=66, iterations=LENET_ITERS)
+    stale = trained("lenet", STALE, folder, batch=66, iterations=LENET_ITERS)
     assert settled(in_step) > 0.95
     assert settled(stale) > settled(in_step) - 0.025
 
@@ -74,7 +81,9 @@ def test_stale_workers_learn_the_digits_as_well(folder):
 def test_stale_workers_learn_the_digits_as_well_with_any_seed(folder):
     finals = {
         way: [
-            settled(trained("lenet", way, folder, seed=s, batch=66))
+            settled(
+                trained("lenet", way, folder, seed=s, batch=66, iterations=LENET_ITERS)
+            )
             for s in range(2, 6)
         ]
         for way in (IN_STEP, STALE)
