@@ -21,8 +21,8 @@ from benchmarks.cluster.convergence import (
     train,
 )
 
-# At this momentum training takes longer to settle, with staleness most of all: after 225
-# iterations runs are still on their way (0.939 to 0.966 beside 0.969 in step).
+# At this momentum training takes longer to settle, with staleness most of all: after
+# 225 iterations runs are still on their way (0.939 to 0.966 beside 0.969 in step).
 LENET_ITERS = 450
 
 IN_STEP = Way(3, (), STALE_MOMENTUM)
