@@ -1,39 +1,11 @@
 // Windows of images laid out as columns, and the sums back: one to six spatial axes.
 #include "common.cuh"
 
-struct Axis {
-  int kernel, stride, pad, dilation, size, windows;
-  long long step;  // elements of the image from place to place
-};
-
 // Where the columns' elements lie: image n, window w, group g, channel c of a group
 // and place t of the kernel at n*image + w*window + g*group + c*channel + t*tap.
 struct Columns {
   long long image, window, group, channel, tap, in_group;
 };
-
-#define AXIS_PARAMETERS(a)                                                       \
-  long long kernel##a, long long stride##a, long long pad##a, long long dilation##a, \
-      long long size##a, long long windows##a, long long step##a
-#define AXIS(a)                                                                  \
-  {static_cast<int>(kernel##a),  static_cast<int>(stride##a),                    \
-   static_cast<int>(pad##a),     static_cast<int>(dilation##a),                  \
-   static_cast<int>(size##a),    static_cast<int>(windows##a), step##a}
-
-// Which image, channel and place an index means: the channels or the places of an
-// image come first.
-DEVICE void place_of(long long index, long long channels, long long places,
-                     long long channels_last, long long& n, long long& c,
-                     long long& p) {
-  const long long inner = channels_last ? channels : places;
-  const long long outer = channels_last ? places : channels;
-  long long rest = index / inner;
-  const long long first = index - rest * inner;
-  n = rest / outer;
-  rest -= n * outer;
-  c = channels_last ? first : rest;
-  p = channels_last ? rest : first;
-}
 
 // One thread a window and channel; the places of the kernel one after the other.
 template <int AXES>
@@ -69,13 +41,7 @@ static __device__ void unfold(const T* x, T* columns, long long count,
       A value = A(0);
       if (inside) value = A(from[at]);
       to[t * lie.tap] = T(value);
-      bool carry = true;
-      for (int a = AXES - 1; a >= 0; --a) {
-        if (carry) {
-          carry = ++tap[a] == axis[a].kernel;
-          if (carry) tap[a] = 0;
-        }
-      }
+      next_tap(tap, axis);
     }
   }
 }
@@ -115,13 +81,7 @@ static __device__ void fold(const T* columns, T* x, long long count,
         w = w * axis[a].windows + q;
       }
       if (inside) sum += A(from[w * lie.window + t * lie.tap]);
-      bool carry = true;
-      for (int a = AXES - 1; a >= 0; --a) {
-        if (carry) {
-          carry = ++tap[a] == axis[a].kernel;
-          if (carry) tap[a] = 0;
-        }
-      }
+      next_tap(tap, axis);
     }
     x[put] = T(sum);
   }

@@ -290,3 +290,46 @@ DEVICE void philox(long long key, long long stream, long long index,
 DEVICE float uniform(unsigned int word) {
   return static_cast<float>(word >> 8) * 5.9604644775390625e-8f;
 }
+
+// ------------------------------------------------------------ images and their windows
+
+// Which image, channel and place an index means: the channels or the places of an
+// image come first.
+DEVICE void place_of(long long index, long long channels, long long places,
+                     long long channels_last, long long& n, long long& c,
+                     long long& p) {
+  const long long inner = channels_last ? channels : places;
+  const long long outer = channels_last ? places : channels;
+  long long rest = index / inner;
+  const long long first = index - rest * inner;
+  n = rest / outer;
+  rest -= n * outer;
+  c = channels_last ? first : rest;
+  p = channels_last ? rest : first;
+}
+
+// One spatial axis of a convolution.
+struct Axis {
+  int kernel, stride, pad, dilation, size, windows;
+  long long step;  // elements of the image from place to place
+};
+
+#define AXIS_PARAMETERS(a)                                                       \
+  long long kernel##a, long long stride##a, long long pad##a, long long dilation##a, \
+      long long size##a, long long windows##a, long long step##a
+#define AXIS(a)                                                                  \
+  {static_cast<int>(kernel##a),  static_cast<int>(stride##a),                    \
+   static_cast<int>(pad##a),     static_cast<int>(dilation##a),                  \
+   static_cast<int>(size##a),    static_cast<int>(windows##a), step##a}
+
+// From one place of the kernel to the next, the last axis first.
+template <int AXES>
+DEVICE void next_tap(int (&tap)[AXES], const Axis (&axis)[AXES]) {
+  bool carry = true;
+  for (int a = AXES - 1; a >= 0; --a) {
+    if (carry) {
+      carry = ++tap[a] == axis[a].kernel;
+      if (carry) tap[a] = 0;
+    }
+  }
+}

@@ -2,19 +2,6 @@
 // are addressed by three steps: image, channel, place.
 #include "common.cuh"
 
-DEVICE void place_of(long long index, long long channels, long long places,
-                     long long channels_last, long long& n, long long& c,
-                     long long& p) {
-  const long long inner = channels_last ? channels : places;
-  const long long outer = channels_last ? places : channels;
-  long long rest = index / inner;
-  const long long first = index - rest * inner;
-  n = rest / outer;
-  rest -= n * outer;
-  c = channels_last ? first : rest;
-  p = channels_last ? rest : first;
-}
-
 DEVICE A rectified(A value, bool relu, A slope) {
   return relu && value < A(0) ? value * slope : value;
 }
@@ -55,30 +42,6 @@ KERNEL(add_taps)(const P* product, P* dw, long long count, long long channels,
 }
 
 // ---------------------------------------------- one input channel a group: directly
-
-struct Axis {
-  int kernel, stride, pad, dilation, size, windows;
-  long long step;  // elements of the image from place to place
-};
-
-#define AXIS_PARAMETERS(a)                                                       \
-  long long kernel##a, long long stride##a, long long pad##a, long long dilation##a, \
-      long long size##a, long long windows##a, long long step##a
-#define AXIS(a)                                                                  \
-  {static_cast<int>(kernel##a),  static_cast<int>(stride##a),                    \
-   static_cast<int>(pad##a),     static_cast<int>(dilation##a),                  \
-   static_cast<int>(size##a),    static_cast<int>(windows##a), step##a}
-
-template <int AXES>
-DEVICE void next_tap(int (&tap)[AXES], const Axis (&axis)[AXES]) {
-  bool carry = true;
-  for (int a = AXES - 1; a >= 0; --a) {
-    if (carry) {
-      carry = ++tap[a] == axis[a].kernel;
-      if (carry) tap[a] = 0;
-    }
-  }
-}
 
 // Window `w` as a place of every axis, before the first tap
 template <int AXES>

@@ -19,19 +19,6 @@ struct Pool {
    static_cast<int>(stride_h), static_cast<int>(stride_w),                        \
    static_cast<int>(pad_h),    static_cast<int>(pad_w)}
 
-DEVICE void place_of(long long index, long long channels, long long places,
-                     long long channels_last, long long& n, long long& c,
-                     long long& p) {
-  const long long inner = channels_last ? channels : places;
-  const long long outer = channels_last ? places : channels;
-  long long rest = index / inner;
-  const long long first = index - rest * inner;
-  n = rest / outer;
-  rest -= n * outer;
-  c = channels_last ? first : rest;
-  p = channels_last ? rest : first;
-}
-
 // The part of a window on the image, and what AVE divides by.
 struct Window {
   int top, bottom, left, right, divisor;
