@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -39,6 +40,10 @@ _DEFAULTS: Final = {
     "OMPI_MCA_hwloc_base_binding_policy": "none",
     "I_MPI_PIN": "0",
 }
+# Where mpirun keeps its own files, in a folder named for its process number. One that
+# was killed leaves them behind, and the next mpirun of that number does not start
+# ("The PMIx server's listener thread failed to start").
+_SESSIONS: Final = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_orte_tmpdir_base")
 # Open MPI asks for these before it runs as root, as in most containers.
 _AS_ROOT: Final = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
 
@@ -73,11 +78,16 @@ def train_on(
         f"{', '.join(map(str, devices))}, with {mpirun}",
     )
     sys.stdout.flush()
-    with Relay(args.text("sigint_effect")) as relay:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="poseidon-ranks-", ignore_cleanup_errors=True
+        ) as folder,
+        Relay(args.text("sigint_effect")) as relay,
+    ):
         # A session of its own: Ctrl-C must reach mpirun by way of the relay only.
         relay.process = subprocess.Popen(  # noqa: S603 - a list, no shell
             command,
-            env=rank_environment(environment),
+            env={**dict.fromkeys(_SESSIONS, folder), **rank_environment(environment)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )

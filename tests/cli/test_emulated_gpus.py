@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ from poseidon_caffe.data.db import open_db
 from poseidon_caffe.schema.upgrade import read_weights
 from tests.cli.image_nets import save_net, words_for
 from tests.cli.program import PROGRAM, Workspace, poseidon
-from tests.comm.launch import environment as mpi_environment
-from tests.comm.launch import find_mpirun
+from tests.comm.launch import mpirun
 
 EMULATED = {"POSEIDON_GPU": "emulated", "POSEIDON_EMULATED_GPUS": "2"}
 NAME = "Poseidon's emulator"
@@ -153,19 +151,9 @@ def test_caffes_command_for_several(short, on_cpu):
 
 @pytest.mark.mpi
 def test_ranks_of_mpirun_that_share_one(short, on_cpu):
-    done = subprocess.run(
-        [
-            *(find_mpirun(), "-n", "2", *PROGRAM),
-            *("train", "--solver=solver.prototxt", "--gpu=1"),
-        ],
-        cwd=short.folder,
-        env=mpi_environment(EMULATED),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    args = ("train", "--solver=solver.prototxt", "--gpu=1")
+    done = mpirun(2, *PROGRAM[1:], *args, env=EMULATED, cwd=short.folder, timeout_s=120)
+    assert done.rc == 0, done.said
     said = lines(done.stderr)
     assert said[:2] == ["Using GPUs 1", f"GPU 1: {NAME}"]
     assert said[2].startswith("2 ranks on this machine share 1 GPU")
@@ -187,17 +175,7 @@ def test_servers_begin_and_the_gpus_go_on_themselves(short, on_cpu):
 
 @pytest.mark.mpi
 def test_nccl_needs_a_gpu_for_each(short):
-    done = subprocess.run(
-        [
-            *(find_mpirun(), "-n", "2", *PROGRAM),
-            *("train", "--solver=solver.prototxt", "--gpu=1", "--nccl=on"),
-        ],
-        cwd=short.folder,
-        env=mpi_environment(EMULATED),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode
+    args = ("train", "--solver=solver.prototxt", "--gpu=1", "--nccl=on")
+    done = mpirun(2, *PROGRAM[1:], *args, env=EMULATED, cwd=short.folder)
+    assert done.rc
     assert done.stderr.count("--nccl on: some ranks share a GPU; leave") == 1

@@ -57,12 +57,12 @@ def test_no_mpirun_is_an_error_that_says_what_to_install(monkeypatch, tmp_path):
 class Starter:
     """A running starter, and what it has written so far."""
 
-    def __init__(self, space: Workspace, *argv: str) -> None:
+    def __init__(self, space: Workspace, *argv: str, **extra: str) -> None:
         self._file = (space.folder / "stderr").open("w+b")
         self.process = subprocess.Popen(
             [sys.executable, str(STARTER), *argv],
             cwd=space.folder,
-            env=environment(),
+            env={**environment(), **extra},
             stderr=self._file,
             start_new_session=True,
         )
@@ -117,6 +117,22 @@ def test_the_log_is_that_of_rank_0_and_the_exit_code_the_ranks(workspace):
     assert log.rstrip().endswith("] Optimization Done.")
     assert snapshots(workspace) == ["out_iter_20.caffemodel"]
     assert "Effective batch" in (workspace.folder / "poseidon.INFO").read_text()
+
+
+@pytest.mark.mpi
+def test_files_of_mpirun_are_out_of_the_way_of_other_mpiruns(endless, tmp_path):
+    # Beside each other, those of one that was killed stop a later one of its number.
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    with Starter(endless, TMPDIR=str(shared)) as starter:
+        starter.wait_for("] Iteration 100 (")
+        (own,) = shared.glob("poseidon-ranks-*")
+        assert list(own.iterdir())
+        assert not list(shared.glob("ompi*"))
+        assert not list(shared.glob("prte*"))
+        starter.process.send_signal(signal.SIGTERM)
+        assert starter.finish() == 143, starter.said()
+    assert not own.exists()
 
 
 @pytest.mark.mpi

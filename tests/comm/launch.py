@@ -103,9 +103,14 @@ class Job:
         self._out: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
         self._err: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
         self._since = time.monotonic()
+        # mpirun names its files for its process number, and one that was killed leaves
+        # them: without a folder of its own the next of that number would not start.
+        self._tmp = tempfile.TemporaryDirectory(
+            prefix="ranks-", ignore_cleanup_errors=True
+        )
         self.process = subprocess.Popen(
             command,
-            env=dict(env),
+            env={**env, "TMPDIR": self._tmp.name},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=self._out,
@@ -120,6 +125,7 @@ class Job:
         self.kill()
         self._out.close()
         self._err.close()
+        self._tmp.cleanup()
 
     def stdout(self) -> str:
         """What was written so far."""
