@@ -1,8 +1,8 @@
 // Which memory kernels may touch: what a device has allocated, and their own.
 //
-// With bounds checks (compiler.py) g++ calls a function here before each load and
-// store of a kernel, by the interface of Linux's address sanitizer.  Part of
-// runtime.cpp, which holds a lock around all of it.
+// With checks (compiler.py) g++ calls a function here before each load and store of a
+// kernel, by the interface of its thread sanitizer.  Part of runtime.cpp, which
+// holds a lock around all of it.
 #pragma once
 
 #include <stdint.h>
@@ -10,8 +10,12 @@
 
 #include <map>
 
+#include "races.h"
+
 // Ends the running kernel with a message.
 [[noreturn]] static void refuse_access(const char* what);
+// Who runs, and when.
+static Access this_moment();
 
 namespace {
 
@@ -23,7 +27,7 @@ struct Range {
   }
 };
 
-enum Owned { kRuntime, kLibrary, kStacks, kOwned };
+enum Owned { kRuntime, kLibrary, kStacks, kShared, kOwned };
 Range own[kOwned];
 
 std::map<uintptr_t, uintptr_t> allocations;
@@ -47,17 +51,36 @@ bool allocated(uintptr_t first, uintptr_t last) {
   return true;
 }
 
-void check_access(const char* verb, uintptr_t first, uintptr_t size) {
+void check_race(bool writes, uintptr_t first, uintptr_t size) {
+  const uintptr_t last = first + size;
+  const bool shared = own[kShared].holds(first, last);
+  if (!shared) {
+    for (const Range& range : own) {
+      if (range.holds(first, last)) return;
+    }
+  }
+  const char* other = race(writes, first, size, shared, this_moment());
+  if (other == nullptr) return;
+  char text[160];
+  snprintf(text, sizeof text,
+           "%s %lu bytes of %s memory at %#lx that another thread %s, and no barrier "
+           "is between them",
+           writes ? "writes" : "reads", static_cast<unsigned long>(size),
+           shared ? "shared" : "device", static_cast<unsigned long>(first), other);
+  refuse_access(text);
+}
+
+void check_access(bool writes, uintptr_t first, uintptr_t size) {
   const uintptr_t last = first + size;
   bool fits = false;
   for (const Range& range : own) fits = fits || range.holds(first, last);
   for (const Range& range : recent) fits = fits || range.holds(first, last);
   // With no allocation known, addresses are the caller's own affair.
   fits = fits || allocations.empty() || allocated(first, last);
-  if (fits) return;
+  if (fits) return check_race(writes, first, size);
   char text[120];
   snprintf(text, sizeof text, "%s %lu bytes at %#lx, outside of every device array",
-           verb, static_cast<unsigned long>(size), static_cast<unsigned long>(first));
+           writes ? "writes" : "reads", static_cast<unsigned long>(size), static_cast<unsigned long>(first));
   refuse_access(text);
 }
 
@@ -76,13 +99,19 @@ void refuse_undefined(const void* record, const char* what) {
 
 }  // namespace
 
-// A "noabort" access of a sanitized kernel, of each size that g++ knows.
-#define POSEIDON_ACCESS(size)                                        \
-  extern "C" void __asan_load##size##_noabort(uintptr_t address) {   \
-    check_access("reads", address, size);                            \
-  }                                                                  \
-  extern "C" void __asan_store##size##_noabort(uintptr_t address) {  \
-    check_access("writes", address, size);                           \
+// What g++ calls before an access of each size that it knows.
+#define POSEIDON_ACCESS(size)                                     \
+  extern "C" void __tsan_read##size(uintptr_t address) {          \
+    check_access(false, address, size);                           \
+  }                                                               \
+  extern "C" void __tsan_write##size(uintptr_t address) {         \
+    check_access(true, address, size);                            \
+  }                                                               \
+  extern "C" void __tsan_unaligned_read##size(uintptr_t address) { \
+    check_access(false, address, size);                           \
+  }                                                               \
+  extern "C" void __tsan_unaligned_write##size(uintptr_t address) { \
+    check_access(true, address, size);                            \
   }
 POSEIDON_ACCESS(1)
 POSEIDON_ACCESS(2)
@@ -91,13 +120,15 @@ POSEIDON_ACCESS(8)
 POSEIDON_ACCESS(16)
 #undef POSEIDON_ACCESS
 
-extern "C" void __asan_loadN_noabort(uintptr_t address, uintptr_t size) {
-  for (uintptr_t i = 0; i < size; ++i) check_access("reads", address + i, 1);
+extern "C" void __tsan_read_range(uintptr_t address, uintptr_t size) {
+  for (uintptr_t i = 0; i < size; ++i) check_access(false, address + i, 1);
 }
-extern "C" void __asan_storeN_noabort(uintptr_t address, uintptr_t size) {
-  for (uintptr_t i = 0; i < size; ++i) check_access("writes", address + i, 1);
+extern "C" void __tsan_write_range(uintptr_t address, uintptr_t size) {
+  for (uintptr_t i = 0; i < size; ++i) check_access(true, address + i, 1);
 }
-extern "C" void __asan_handle_no_return() {}
+extern "C" void __tsan_init() {}
+extern "C" void __tsan_func_entry(uintptr_t) {}
+extern "C" void __tsan_func_exit() {}
 
 // Faults that are always looked for, in place of g++'s own library of them.
 extern "C" void __ubsan_handle_type_mismatch_v1(const void* record,

@@ -37,7 +37,7 @@ __all__ = [
 
 _ROOM = Path(__file__).resolve().parent
 _KERNELS = _ROOM.parent / "kernels"
-_HEADERS = ("bounds.h", "host.h", "kernel.h", "launch.h", "runtime.cpp")
+_HEADERS = ("bounds.h", "host.h", "kernel.h", "launch.h", "races.h", "runtime.cpp")
 
 _FLAGS = (
     "-O2", "-fPIC", "-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing",
@@ -46,13 +46,8 @@ _FLAGS = (
     "-fsanitize=alignment,null,bounds,integer-divide-by-zero",
     "-Wno-unknown-pragmas", "-Wno-unused-function", "-fvisibility=hidden",
 )  # fmt: skip
-# Every load and store of a kernel is checked: bounds.h.
-_CHECKED = (
-    "-fsanitize=kernel-address",
-    "--param=asan-instrumentation-with-call-threshold=0",
-    "--param=asan-stack=0",
-    "--param=asan-globals=0",
-)
+# Every load and store of a kernel is checked: bounds.h, races.h.
+_CHECKED = ("-fsanitize=thread",)
 _KERNEL = re.compile(r"\bstatic\s+poseidon_kernel_result\s+(\w+)")
 _MESSAGE_BYTES = 1024
 
@@ -178,7 +173,8 @@ def bounds_checked() -> bool:
     """Whether kernels compiled now check every access (slower).
 
     ``POSEIDON_EMULATOR_SANITIZE=1`` in the environment says so.  A kernel then may
-    touch only what `watch_memory` was told of, at addresses that suit the type.
+    touch only what `watch_memory` was told of, at addresses that suit the type, and
+    its threads may not race (``races.h``).
     """
     return os.environ.get("POSEIDON_EMULATOR_SANITIZE", "0") not in {"", "0"}
 

@@ -32,6 +32,7 @@ typedef uint3 dim3;
 extern "C" {
 extern uint3 poseidon_thread, poseidon_block;
 extern dim3 poseidon_block_size, poseidon_grid_size;
+extern int poseidon_atomic;  // an atomic operation is under way
 void poseidon_block_barrier(const char* file, int line);
 // Waits for the warp; 64 bits of every lane's `word` are then in the result.
 const unsigned long long* poseidon_warp_exchange(unsigned long long word,
@@ -146,33 +147,42 @@ static inline int __all_sync(unsigned int mask, int predicate, POSEIDON_AT) {
 
 // ---------------------------------------------------------------------- atomics
 
+// `next` of the old value takes its place; races.h sees one access, and no race with
+// others of this kind.
+template <class V, class F>
+static inline V poseidon_exchange(V* where, F next) {
+  poseidon_atomic = 1;
+  asm volatile("" ::: "memory");
+  const V old = *where;
+  *where = next(old);
+  asm volatile("" ::: "memory");
+  poseidon_atomic = 0;
+  return old;
+}
 template <class V>
 static inline V atomicExch(V* where, V value) {
-  const V old = *where;
-  *where = value;
-  return old;
+  return poseidon_exchange(where, [=](V) { return value; });
 }
 template <class V>
 static inline V atomicAdd(V* where, V value) {
-  return atomicExch(where, static_cast<V>(*where + value));
+  return poseidon_exchange(where, [=](V old) { return static_cast<V>(old + value); });
 }
 template <class V>
 static inline V atomicMax(V* where, V value) {
-  return atomicExch(where, *where < value ? value : *where);
+  return poseidon_exchange(where, [=](V old) { return old < value ? value : old; });
 }
 template <class V>
 static inline V atomicMin(V* where, V value) {
-  return atomicExch(where, value < *where ? value : *where);
+  return poseidon_exchange(where, [=](V old) { return value < old ? value : old; });
 }
 template <class V>
 static inline V atomicOr(V* where, V value) {
-  return atomicExch(where, static_cast<V>(*where | value));
+  return poseidon_exchange(where, [=](V old) { return static_cast<V>(old | value); });
 }
 template <class V>
 static inline V atomicCAS(V* where, V expected, V value) {
-  const V old = *where;
-  if (old == expected) *where = value;
-  return old;
+  return poseidon_exchange(where,
+                           [=](V old) { return old == expected ? value : old; });
 }
 
 // ------------------------------------------------------------------- arithmetic

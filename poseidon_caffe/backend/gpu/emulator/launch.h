@@ -46,7 +46,8 @@ struct Signature<void (*)(V...)> {
   POSEIDON_EXPORT const char* poseidon_kinds_##name() {                          \
     return poseidon::Signature<decltype(&poseidon_kernels::name)>::kinds;        \
   }                                                                              \
-  POSEIDON_EXPORT int poseidon_launch_##name(                                    \
+  POSEIDON_EXPORT __attribute__((no_sanitize("thread"))) int                     \
+      poseidon_launch_##name(                                                    \
       void** args, const unsigned int* grid, const unsigned int* block,          \
       char* message, long message_bytes) {                                       \
     using Signature = poseidon::Signature<decltype(&poseidon_kernels::name)>;    \

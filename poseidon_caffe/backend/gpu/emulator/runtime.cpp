@@ -311,6 +311,7 @@ void release(int first, int last, bool mixed) {
 bool release_ready() {
   if (at_block == live) {
     at_block = 0;
+    ++epoch;
     release(0, count, block_mixed);
     return true;
   }
@@ -328,6 +329,7 @@ bool release_ready() {
 }
 
 void run_block() {
+  block_epoch_begin = ++epoch;
   next_rank = 0;
   next_thread = uint3{0, 0, 0};
   live = count;
@@ -413,12 +415,14 @@ int poseidon_run(const Kernel* kernel, void** args, const unsigned int* grid,
   arguments = addresses;
   set_own(kRuntime, &__ehdr_start, &_end);
   set_own(kLibrary, kernel->image_begin, kernel->image_end);
+  set_own(kShared, kernel->shared_begin, kernel->shared_end);
   const size_t shared_bytes =
       static_cast<size_t>(kernel->shared_end - kernel->shared_begin);
   poseidon_grid_size = dim3{grid[0], grid[1], grid[2]};
   poseidon_block_size = dim3{block[0], block[1], block[2]};
   count = static_cast<int>(block[0] * block[1] * block[2]);
   failed = false;
+  begin_launch();
   unsigned long long done = 0;
   for (unsigned int z = 0; z < grid[2] && !failed; ++z) {
     for (unsigned int y = 0; y < grid[1] && !failed; ++y) {
@@ -441,6 +445,10 @@ int poseidon_run(const Kernel* kernel, void** args, const unsigned int* grid,
 }
 
 }  // extern "C"
+
+static Access this_moment() {
+  return Access{epoch, current->rank, current->exchanges};
+}
 
 static void refuse_access(const char* what) {
   const uint3& at = poseidon_thread;

@@ -75,7 +75,7 @@ KERNEL(rotate)(const int* in, int* out, long long times) {
     value = values[(t + 1) % blockDim.x];
     __syncthreads();
   }
-  out[t] = value;
+  out[t + blockIdx.x * blockDim.x] = value;
 }
 
 KERNEL(unset)(float* out) {
@@ -248,9 +248,9 @@ def test_shuffles_and_votes(module: HostModule) -> None:
 
 @pytest.mark.parametrize("threads", [1, 45, 1024])
 def test_shared_memory_between_barriers(module: HostModule, threads: int) -> None:
-    values, out = np.arange(threads, dtype=np.int32), np.zeros(threads, np.int32)
+    values, out = np.arange(threads, dtype=np.int32), np.zeros((2, threads), np.int32)
     _run(module, "rotate", 2, threads, values, out, 7)
-    np.testing.assert_array_equal(out, np.roll(values, -7))
+    np.testing.assert_array_equal(out, np.stack(2 * [np.roll(values, -7)]))
 
 
 def test_shared_memory_begins_as_nan(module: HostModule) -> None:
