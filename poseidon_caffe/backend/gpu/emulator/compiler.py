@@ -37,7 +37,9 @@ __all__ = [
 
 _ROOM = Path(__file__).resolve().parent
 _KERNELS = _ROOM.parent / "kernels"
-_HEADERS = ("bounds.h", "host.h", "kernel.h", "launch.h", "races.h", "runtime.cpp")
+_HEADERS = (
+    "bounds.h", "fibers.h", "host.h", "kernel.h", "launch.h", "races.h", "runtime.cpp",
+)  # fmt: skip
 
 _FLAGS = (
     "-O2", "-fPIC", "-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing",

@@ -6,24 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include <mutex>
 
-// How fibers switch: a few instructions of our own, or ucontext's functions (which
-// also save the signal mask, by a system call each time).
-#if defined(__x86_64__) && !defined(POSEIDON_UCONTEXT)
-#define POSEIDON_OWN_SWITCH 1
-#else
-#define POSEIDON_OWN_SWITCH 0
-#endif
-
 #include "bounds.h"
+#include "fibers.h"
 #include "host.h"
 #include "kernel.h"
-#if !POSEIDON_OWN_SWITCH
-#include <ucontext.h>
-#endif
 
 extern "C" {
 uint3 poseidon_thread, poseidon_block;
@@ -32,34 +21,10 @@ dim3 poseidon_block_size, poseidon_grid_size;
 
 namespace {
 
-constexpr int kMaxThreads = 1024;
 constexpr int kWarp = 32;
 constexpr int kMaxArguments = 64;
-constexpr size_t kStackBytes = 128 * 1024;
-constexpr size_t kGuardBytes = 4096;
 // Blocks of a launch whose shared memory is filled with NaN first.
 constexpr unsigned long long kPoisonedBlocks = 8;
-
-enum class State : unsigned char { kFree, kAtBlock, kAtWarp };
-
-struct Place {
-  const char* file;
-  int line;
-};
-
-struct Fiber {
-#if POSEIDON_OWN_SWITCH
-  void* stack_pointer;
-#else
-  ucontext_t context;
-#endif
-  char* stack;
-  uint3 thread;    // of the waiting thread
-  int rank;        // its number in the block
-  unsigned int exchanges;  // warp primitives it has passed
-  State state;
-  Place place;  // of the barrier
-};
 
 struct Warp {
   int live;     // threads that have not exited
@@ -71,14 +36,8 @@ struct Warp {
 };
 
 std::mutex running;
-Fiber fibers[kMaxThreads];
 Warp warps[kMaxThreads / kWarp];
 Fiber* owner[kMaxThreads];  // the fiber on which a waiting thread sleeps
-Fiber* current;
-Fiber* idle[kMaxThreads];
-int idle_count;
-int made;      // fibers that have a stack
-char* stacks;  // of all of them
 
 void (*entry)(void**);
 void** arguments;
@@ -91,60 +50,6 @@ bool failed;
 char failure[512];
 unsigned long long values[kMaxArguments];
 void* addresses[kMaxArguments];
-
-#if POSEIDON_OWN_SWITCH
-void* scheduler_pointer;
-extern "C" void poseidon_switch(void** from, void* to);
-asm(R"(
-.text
-.globl poseidon_switch
-.hidden poseidon_switch
-.type poseidon_switch, @function
-poseidon_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size poseidon_switch, .-poseidon_switch
-)");
-#else
-ucontext_t scheduler_context;
-#endif
-
-// From a fiber to another, or to the scheduler (null).
-void leave(Fiber* fiber, Fiber* next) {
-  current = next;
-#if POSEIDON_OWN_SWITCH
-  poseidon_switch(&fiber->stack_pointer,
-                  next == nullptr ? scheduler_pointer : next->stack_pointer);
-#else
-  swapcontext(&fiber->context,
-              next == nullptr ? &scheduler_context : &next->context);
-#endif
-}
-
-// From the scheduler to a fiber; returns when some fiber has none to go on with.
-void enter(Fiber* fiber) {
-  current = fiber;
-#if POSEIDON_OWN_SWITCH
-  poseidon_switch(&scheduler_pointer, fiber->stack_pointer);
-#else
-  swapcontext(&scheduler_context, &fiber->context);
-#endif
-}
-
-Fiber* take_fiber();
 
 // Who runs next: threads not begun, then the waiting ones of this round.  Going
 // from fiber to fiber keeps the processor's prediction of returns right.
@@ -167,7 +72,7 @@ void advance() {
   ++next_thread.z;
 }
 
-// The life of a fiber: threads as long as there are, then rest.
+// Threads as long as there are, then rest.
 void fiber_main() {
   for (;;) {
     Fiber* self = current;
@@ -187,58 +92,6 @@ void fiber_main() {
     Fiber* next = next_fiber();
     idle[idle_count++] = self;
     leave(self, next);
-  }
-}
-
-// Ready to enter fiber_main on an empty stack.
-void prepare(Fiber* fiber) {
-  // Staggered: stacks that all end at the same offset of a page would share a few
-  // lines of the processor's caches.
-  char* top = fiber->stack + kStackBytes - (fiber - fibers) % 64 * 256;
-#if POSEIDON_OWN_SWITCH
-  // Popped by poseidon_switch: six registers, then fiber_main's address; the
-  // word above it stands for the return address of a call.
-  void** words = reinterpret_cast<void**>(top) - 8;
-  memset(words, 0, 8 * sizeof(void*));
-  words[6] = reinterpret_cast<void*>(&fiber_main);
-  fiber->stack_pointer = words;
-#else
-  getcontext(&fiber->context);
-  fiber->context.uc_stack.ss_sp = fiber->stack;
-  fiber->context.uc_stack.ss_size = static_cast<size_t>(top - fiber->stack);
-  fiber->context.uc_link = nullptr;
-  makecontext(&fiber->context, fiber_main, 0);
-#endif
-}
-
-bool map_stacks() {
-  if (stacks != nullptr) return true;
-  const size_t size = kMaxThreads * (kStackBytes + kGuardBytes);
-  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) return false;
-  stacks = static_cast<char*>(memory);
-  set_own(kStacks, stacks, stacks + size);
-  return true;
-}
-
-Fiber* take_fiber() {
-  if (idle_count > 0) return idle[--idle_count];
-  Fiber* fiber = &fibers[made];
-  char* memory = stacks + made * (kStackBytes + kGuardBytes);
-  mprotect(memory, kGuardBytes, PROT_NONE);
-  fiber->stack = memory + kGuardBytes;
-  prepare(fiber);
-  ++made;
-  return fiber;
-}
-
-// After a failure fibers are stuck in mid-kernel; they all begin anew.
-void forget_fibers() {
-  idle_count = 0;
-  for (int i = 0; i < made; ++i) {
-    prepare(&fibers[i]);
-    idle[idle_count++] = &fibers[i];
   }
 }
 
