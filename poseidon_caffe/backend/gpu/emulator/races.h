@@ -16,7 +16,9 @@
 #include <unordered_map>
 
 // Set by host.h while an atomic operation's load and store are under way.
-extern "C" int poseidon_atomic = 0;
+extern "C" {
+int poseidon_atomic;
+}
 
 namespace {
 
