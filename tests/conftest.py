@@ -6,11 +6,12 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from tests.devices import ON_CUDA
+from tests.devices import ON_CUDA, greet_gpu, lost_gpu
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHERS = {"cpu", "numpy", "reference"}
@@ -82,3 +83,35 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_GREETING = pytest.StashKey[str]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Try the GPU of ``make test-gpu``; the end, with the reason, if nothing works."""
+    if not ON_CUDA or session.config.option.collectonly:
+        return
+    try:
+        session.config.stash[_GREETING] = greet_gpu()
+    except Exception as error:  # noqa: BLE001 - thousands of tests would say so too
+        pytest.exit(f"the GPU does not work: {type(error).__name__}: {error}", 1)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """What the tests ran on, where the end of a long report can be read."""
+    if _GREETING in config.stash:
+        terminalreporter.line(f"GPU: {config.stash[_GREETING]}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Stop at a test that the GPU did not survive: all others would fail as well."""
+    report = yield
+    if report.failed and (said := lost_gpu()) is not None:
+        item.session.shouldfail = f"the GPU was lost in {item.nodeid}: {said}"
+    return report

@@ -41,10 +41,14 @@ class Poseidon:
             solver.step(1)
             return float(losses[-1].cpu_data.reshape(-1)[0])
 
+        step()
+        # What cuDNN tried out while it measured is not what training needs.
+        if pool := _pool():
+            pool.free_all_blocks()
         return Built(step, ops.note or "")
 
     def peak_mb(self) -> float:
-        """What CuPy's pool holds: it never gives back by itself."""
+        """What CuPy's pool holds: after `build` it never gives back by itself."""
         pool = _pool()
         return pool.total_bytes() / 1e6 if pool else 0.0
 

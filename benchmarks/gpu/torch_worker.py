@@ -1,6 +1,6 @@
 """PyTorch's side: channels-last, cuDNN's benchmark mode, a CUDA graph, autocast.
 
-Without a GPU it runs on the CPU, to try this file.
+With ``POSEIDON_GPU=emulated`` it may run on the CPU, to try this file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from benchmarks.gpu.serving import Built, serve
 from benchmarks.nets import Case, sample, training_net
 from benchmarks.torch_net import TorchNet
+from poseidon_caffe.backend.gpu.settings import is_emulated
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -30,6 +31,11 @@ class Torch:
 
     def build(self, case: Case, precision: str) -> Built:
         """The same net, momentum SGD, and its step as a graph where that works."""
+        if not (ON_GPU or is_emulated()):
+            # A processor would take all the time there is for one case.
+            raise RuntimeError(
+                f"PyTorch {torch.__version__} sees no GPU: is it for the driver's CUDA?"
+            )
         torch.manual_seed(1)
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -5,9 +5,10 @@ Nothing in this file runs without a GPU, so nothing else is in it.
 
 from __future__ import annotations
 
+import gc
 import importlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ _KERNELS = Path(__file__).parent / "kernels"
 # cudaDataType, from library_types.h.
 _CUDA_R = {"f4": 0, "f8": 1, "f2": 2}
 _CUDA_R_16BF = 14
+# cudaErrorNotReady, from driver_types.h.
+_NOT_READY = 600
 
 
 class CupyStream:
@@ -96,8 +99,12 @@ class CupyEvent:
 
     def done(self) -> bool:
         """Whether everything before it has been done."""
-        with self._device.on_this_thread():
-            return bool(self.raw.done)
+        runtime = self._device.claim()
+        status = int(runtime.eventQuery(self.raw.ptr))
+        # CuPy's own answer takes a failure of the GPU for work that goes on.
+        if status not in {0, _NOT_READY}:
+            runtime.check_status(status)
+        return status == 0
 
     def wait(self) -> None:
         """Return once everything before it has been done."""
@@ -171,8 +178,13 @@ class CupyDevice:
         return float(self.cupy.cuda.get_elapsed_time(*events))
 
     def on_this_thread(self) -> Any:
-        """A context in which this GPU is the thread's own."""
-        return self.cupy.cuda.Device(self.index)
+        """A context in which this GPU is the thread's own, as it then stays.
+
+        CuPy's own goes back to the GPU before: GPU 0 in a thread that has asked for
+        none, where CUDA 12 then takes memory, or fails if that is another process's.
+        """
+        self.claim()
+        return nullcontext()
 
     def zeros(self, count: int, dtype: np.dtype | type) -> Any:
         """A 1-D array of zeros, aligned to 256 bytes (CuPy's pools align to 512)."""
@@ -296,7 +308,8 @@ class CupyDevice:
         stream.begin_capture()
         self._capturing = True
         try:
-            work()
+            with _uncollected():
+                work()
         except BaseException as error:
             with suppress(Exception):  # what went wrong first says more
                 stream.end_capture()
@@ -316,6 +329,21 @@ class CupyDevice:
         with self.on_this_thread():
             free, total = cupy.cuda.runtime.memGetInfo()
             return free + cupy.get_default_memory_pool().free_bytes(), total
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python's collector away: old handles wait for the GPU as they are destroyed.
+
+    CUDA would give up the recording.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _cublas_names(cupy: Any) -> list[str]:

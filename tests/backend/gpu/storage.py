@@ -46,8 +46,13 @@ def there(
 
 def here(array: Any) -> np.ndarray:
     """The numbers of a device array, in float64."""
-    found = np.empty(array.shape, array.dtype)
-    gpu_ops().memory.download(array, found)
+    ops, found = gpu_ops(), np.empty(array.shape, array.dtype)
+    if not array.flags.c_contiguous:
+        # Bytes come as they lie.
+        plain = ops.memory.zeros(array.size, array.dtype).reshape(array.shape)
+        ops.copy(array, plain)
+        array = plain
+    ops.memory.download(array, found)
     return _numbers(found)
 
 

@@ -13,8 +13,11 @@ from typing import NoReturn
 import pytest
 
 import poseidon_caffe.backend.gpu
+from poseidon_caffe.backend.gpu.classes import _MANY_THREADS
+from poseidon_caffe.backend.gpu.launcher import THREADS
 from poseidon_caffe.backend.gpu.nvrtc import Nvrtc, compile_nvrtc, find_nvrtc
 from poseidon_caffe.errors import BackendError
+from tests.backend.gpu.cubin import registers
 from tests.devices import ON_CUDA
 
 KERNELS = Path(poseidon_caffe.backend.gpu.__file__).parent / "kernels"
@@ -22,6 +25,8 @@ SOURCES = sorted(path.name for path in KERNELS.glob("*.cu"))
 STORAGES = ("float", "double", "half16", "bfloat16")
 EM_CUDA = 190
 """The number of NVIDIA's processors among the machines of ELF."""
+REGISTERS = 65_536
+"""What the threads of a block share, on every processor; it cannot start with less."""
 
 # What CI compiles: every storage type and every processor once; `make test-slow` all
 # of them with each other.
@@ -53,6 +58,12 @@ def _nvrtc(major: int) -> Nvrtc:
     _missing(f"no NVRTC of CUDA {major} is installed")
 
 
+def _threads(source: str, kernel: str) -> int:
+    """The most threads of a block that the kernel is started with."""
+    many = source == "classes.cu" and kernel.endswith("_block")
+    return _MANY_THREADS if many else THREADS
+
+
 def _compile(source: str, cases: list[tuple[int, int, str]]) -> None:
     """Compile a source for all cases, two at a time."""
 
@@ -62,6 +73,10 @@ def _compile(source: str, cases: list[tuple[int, int, str]]) -> None:
         code = compile_nvrtc(KERNELS / source, storage, f"sm_{arch}", found.library)
         assert code[:4] == b"\x7fELF"
         assert int.from_bytes(code[18:20], "little") == EM_CUDA
+        taken = registers(code)
+        assert taken
+        for kernel, count in taken.items():
+            assert 0 < count * _threads(source, kernel) <= REGISTERS, kernel
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(one, cases))

@@ -64,7 +64,7 @@ class CudnnConvolution:
         planner: Planner | None = None,
     ) -> None:
         self.geometry = geometry
-        self._device = handle.device
+        self._handle, self._device = handle, handle.device
         self._own = own
         self._planner = planner or LegacyPlanner(handle)
         self._supported = supports(geometry)
@@ -100,6 +100,10 @@ class CudnnConvolution:
             )
         return _Product(request, self._filters[key])
 
+    def _version(self, key: int | None) -> tuple[int, int] | None:
+        """Of a copy of the weights: a graph must make the copies that it works with."""
+        return None if key is None else (key, self._handle.recordings)
+
     # -- the three products ----------------------------------------------------------
     def forward(
         self, x: Array, w: Array, b: Array | None, y: Array, key: int | None = None
@@ -112,7 +116,8 @@ class CudnnConvolution:
             self._own.forward(x, w, b, y, key)
             return
         plan = product.plan
-        at = Addresses(address_of(x), product.filters.values(w, key), address_of(y))
+        weights = product.filters.values(w, self._version(key))
+        at = Addresses(address_of(x), weights, address_of(y))
         if b is not None and plan.fuses:
             bias = self._bias_for(product.request, b)
             if plan.run_fused(Addresses(at.x, at.w, at.y, address_of(bias))):
@@ -153,7 +158,8 @@ class CudnnConvolution:
         if product is None:
             self._own.backward_data(dy, w, dx, key)
             return
-        at = Addresses(address_of(dx), product.filters.values(w, key), address_of(dy))
+        weights = product.filters.values(w, self._version(key))
+        at = Addresses(address_of(dx), weights, address_of(dy))
         if not product.is_planned:
             product.plan = self._planner.plan(product.request, at)
             product.is_planned = True

@@ -140,16 +140,19 @@ class ConvolutionDescriptor(Descriptor):
 
 
 class ActivationDescriptor(Descriptor):
-    """A function of each element; ``coef`` is ELU's alpha."""
+    """A function of each element; ``coef`` is ELU's alpha.
+
+    NaN stays NaN, as in Caffe.  The identity, which only serves to add a bias, says
+    nothing of that: cuDNN adds none in one go with a convolution otherwise.
+    """
 
     def __init__(
         self, library: Library, mode: ActivationMode, coef: float = 0.0
     ) -> None:
         super().__init__(library, "Activation")
-        library.call(
-            "cudnnSetActivationDescriptor", self.address, mode,
-            NanPropagation.PROPAGATE, coef,
-        )  # fmt: skip
+        identity = mode is ActivationMode.IDENTITY
+        nan = NanPropagation.NOT_PROPAGATE if identity else NanPropagation.PROPAGATE
+        library.call("cudnnSetActivationDescriptor", self.address, mode, nan, coef)
 
 
 class PoolingDescriptor(Descriptor):

@@ -35,6 +35,9 @@ class CudnnDevice(Protocol):
     compute_capability: tuple[int, int]
     stream_ptr: int
 
+    def claim(self) -> None:
+        """Make this GPU the calling thread's own, as every call of cuDNN wants it."""
+
     def allocate(self, size: int) -> DeviceBytes:
         """Memory of ``size`` bytes, not initialised.
 

@@ -58,7 +58,10 @@ class Engines:
         seen: set[Choice] = set()
         for mode in (Heuristic.A, Heuristic.B, Heuristic.FALLBACK):
             for configuration in self._ask(mode):
-                choice, notes = self._read(configuration)
+                try:
+                    choice, notes = self._read(configuration)
+                except BackendError:
+                    continue  # the others may do
                 if choice not in seen and allowed(notes, settings, math):
                     seen.add(choice)
                     yield choice

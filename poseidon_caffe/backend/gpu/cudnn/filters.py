@@ -47,7 +47,7 @@ class Filters:
         self._reordered = channels_last and not lies_alike(shape)
         self._packed: Array | None = None
         self._gradient: Array | None = None
-        self._key: int | None = None
+        self._key: object = None
 
     def is_direct(self, w: Array) -> bool:
         """Whether ``w`` needs no copy."""
@@ -58,8 +58,13 @@ class Filters:
             and not address_of(w) % _ALIGNED
         )
 
-    def values(self, w: Array, key: int | None) -> int:
-        """Address of the weights; a copy is refreshed when ``key`` changes."""
+    def values(self, w: Array, key: object) -> int:
+        """Address of the weights; a copy is refreshed when ``key`` changes.
+
+        Args:
+            w: the weights.
+            key: equal for equal values in equal circumstances; None where nobody knows.
+        """
         if self.is_direct(w):
             return address_of(w)
         if self._packed is None:

@@ -72,11 +72,12 @@ class Handle:
         settings: how to compute.
         choices: algorithms chosen so far, per shape.
         workspace: scratch memory.
+        recordings: of CUDA graphs, begun and ended so far.
         address: of the ``cudnnHandle_t``.
 
     Args:
         library: the loaded cuDNN.
-        device: the GPU, current in this thread.
+        device: the GPU.
         settings: how to compute.
 
     Raises:
@@ -89,10 +90,12 @@ class Handle:
         self.address = 0
         self.library, self.device, self.settings = library, device, settings
         self.workspace = Workspace(device)
+        self.recordings = 0
         self.choices = Choices.for_device(settings.cache, device.name, library.version)
         self._descriptors = DescriptorCache(library)
         self._stream = 0
         self._factors: dict[tuple[float, bool], CArray] = {}
+        device.claim()
         self.address = library.create("cudnnCreate")
         self.bind_stream()
 
@@ -108,20 +111,22 @@ class Handle:
         Raises:
             BackendError: it failed.
         """
-        self._follow()
+        self._prepare()
         self.library.call(name, self.address, *arguments)
 
     def supported(self, name: str, *arguments: object) -> bool:
         """Likewise, where the library may answer that it does not support it."""
-        self._follow()
+        self._prepare()
         return self.library.supported(name, self.address, *arguments)
 
     def attempt(self, name: str, *arguments: object) -> int:
         """Likewise; the status, 0 for success."""
-        self._follow()
+        self._prepare()
         return self.library.attempt(name, self.address, *arguments)
 
-    def _follow(self) -> None:
+    def _prepare(self) -> None:
+        # A handle is of one GPU; the thread may have used another one since.
+        self.device.claim()
         if self.device.stream_ptr != self._stream:
             self.bind_stream()
 

@@ -144,14 +144,17 @@ class LegacyPlan:
         return True
 
     def _workspace_of(self, algorithm: int) -> int | None:
-        """Bytes of scratch memory, None if the shape has no such algorithm."""
+        """Bytes of scratch memory, None if the shape has no such algorithm.
+
+        Whatever the library says then: not all of its refusals are "not supported".
+        """
         first, second, result = self._descriptors
         size = self._handle.library.sizes()
-        works = self._handle.supported(
+        status = self._handle.attempt(
             self._of.workspace, first, second, self._convolution.address, result,
             algorithm, size,
         )  # fmt: skip
-        return int(size[0]) if works else None
+        return None if status else int(size[0])
 
     def ask(self) -> Choice | None:
         """What the library's heuristics think is fastest."""
@@ -165,7 +168,11 @@ class LegacyPlan:
         return self._fastest(times[: found[0]]) if works else None
 
     def measure(self, at: Addresses) -> Choice | None:
-        """What is fastest, by trying all; the result's memory is overwritten."""
+        """What is fastest, by trying all; the result's memory is overwritten.
+
+        None where that fails: the heuristics need no GPU, and what is really wrong
+        is said when the product is computed.
+        """
         first, second, result = self._descriptors
         a, b, c = self._pointers(at)
         library, room = self._handle.library, self._room()
@@ -175,11 +182,11 @@ class LegacyPlan:
             scratch = self._handle.device.allocate(size) if size else None
         except MemoryError:
             size, scratch = 0, None
-        works = self._handle.supported(
+        status = self._handle.attempt(
             self._of.find, first, a, second, b, self._convolution.address, result, c,
             room, found, times, scratch.ptr if scratch else None, size,
         )  # fmt: skip
-        return self._fastest(times[: found[0]]) if works else None
+        return None if status else self._fastest(times[: found[0]])
 
     def _fastest(self, times: Iterable[AlgorithmTime]) -> Choice | None:
         return fastest(times, self._handle.settings, self._wanted)

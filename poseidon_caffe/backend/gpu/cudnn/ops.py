@@ -62,4 +62,10 @@ class CudnnOps(GpuOps):
     def capture(self, work: Any) -> GraphReplay:
         """Record what ``work`` does; cuDNN's workspace stays where it is then."""
         self._cudnn.workspace.pin()
-        return super().capture(work)
+        # What was done before need not be done again by a replay, and what is only
+        # recorded has not been done: copies of weights count as old in both.
+        self._cudnn.recordings += 1
+        try:
+            return super().capture(work)
+        finally:
+            self._cudnn.recordings += 1

@@ -43,6 +43,10 @@ class OpsSide:
         self.compute_capability: tuple[int, int] = device.compute_capability
         self.stream_ptr: int = device.stream_ptr
 
+    def claim(self) -> None:
+        """Make this GPU the calling thread's own."""
+        self._device.claim()
+
     def allocate(self, size: int) -> Piece:
         """Memory of ``size`` bytes."""
         return Piece(self._ops.memory.zeros(size, np.uint8))

@@ -110,8 +110,8 @@ class EmulatedDevice:
         return array
 
     def upload(self, source: Array, target: Any) -> None:
-        """Copy a NumPy array to the device."""
-        self.compute.upload(source, target)
+        """Copy any NumPy array to the device."""
+        self.compute.upload(np.ascontiguousarray(source), target)
         self.compute.finish()
 
     def download(self, source: Any, target: Array) -> None:

@@ -166,6 +166,7 @@ class EmulatedStream:
     def upload(self, source: Array, target: Any) -> None:
         """Copy a NumPy array to the device."""
         self.refuse_in_capture("host to device")
+        _check_whole(source, target)
         self._copies.to_device += 1
         self._copies.to_device_bytes += source.nbytes
         there = host_view(target)
@@ -174,6 +175,7 @@ class EmulatedStream:
     def download(self, source: Any, target: Array) -> None:
         """Copy to a NumPy array."""
         self.refuse_in_capture("device to host")
+        _check_whole(source, target)
         self._copies.to_host += 1
         self._copies.to_host_bytes += target.nbytes
         there = host_view(source)
@@ -181,8 +183,20 @@ class EmulatedStream:
 
     def copy(self, source: Any, target: Any) -> None:
         """Copy within the device."""
+        _check_whole(source, target)
         old, new = host_view(source), host_view(target)
-        self.give(lambda: np.copyto(new, old))
+        self.give(lambda: np.copyto(new, old, casting="no"))
+
+
+def _check_whole(source: Any, target: Any) -> None:
+    """Raise BackendError where CUDA, which copies bytes as they lie, would mix them."""
+    whole = source.flags.c_contiguous and target.flags.c_contiguous
+    if not whole or source.size != target.size:
+        raise BackendError(
+            "a stream copies as many elements as it is to fill, in C order: not "
+            f"{source.shape} with strides {source.strides} to "
+            f"{target.shape} with strides {target.strides}"
+        )
 
 
 def _nothing() -> None:

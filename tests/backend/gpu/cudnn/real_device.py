@@ -22,6 +22,10 @@ class RealDevice:
         digits = cupy.cuda.Device().compute_capability
         self.compute_capability = (int(digits[:-1]), int(digits[-1]))
         self.stream_ptr = cupy.cuda.get_current_stream().ptr
+        self._number = number
+
+    def claim(self):
+        self.cupy.cuda.Device(self._number).use()
 
     def widened(self, values):
         cupy = self.cupy

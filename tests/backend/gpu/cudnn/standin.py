@@ -63,6 +63,10 @@ class StandInDevice:
         self.allocated = []
         self.limit = 1 << 40
         self.biased = 0
+        self.claimed = 0
+
+    def claim(self):
+        self.claimed += 1
 
     def allocate(self, size):
         if size > self.limit:
@@ -183,7 +187,7 @@ class StandIn(Library):
         self._objects[conv].math = math
 
     def SetActivationDescriptor(self, activation, mode, nan, coef):
-        self._objects[activation].__dict__.update(mode=mode, coef=coef)
+        self._objects[activation].__dict__.update(mode=mode, nan=nan, coef=coef)
 
     def SetPoolingNdDescriptor(self, pool, mode, nan, axes, window, pad, stride):
         assert axes == len(window) == len(pad) == len(stride)
@@ -288,7 +292,7 @@ class StandIn(Library):
         of_z, z, of_b, b, activation, of_y, y,
     ):  # fmt: skip
         mode = self._objects[activation].mode
-        if mode == 5 and algorithm != 1:
+        if mode == 5 and (algorithm != 1 or self._objects[activation].nan):
             return NOT_SUPPORTED
         assert alpha2[0] == 0
         assert self._objects[of_b].dtype == self._objects[of_y].dtype

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,34 @@ def test_bias_and_relu_are_fused_where_the_library_can(handle, host_kit):
     assert handle.device.biased == 4
 
 
+def test_a_bias_alone_is_fused_by_the_one_algorithm_that_does_it(standin, host_kit):
+    """The library wants an identity that does not propagate NaN there."""
+    handle = Handle(
+        standin.StandIn(), standin.StandInDevice(), CudnnSettings(workspace_limit=4096)
+    )
+    check(host_kit, lambda g: CudnnConvolution(g, handle, Refusing()), CASES["plain"],
+          "float32", False)  # fmt: skip
+    assert "cudnnConvolutionBiasActivationForward" in handle.library.calls
+    assert handle.device.biased == 0
+
+
+@pytest.mark.parametrize("status", [2000, 4000, 5000])
+def test_a_search_that_fails_leaves_the_heuristics(handle, host_kit, status):
+    """Whatever the library says: that it cannot tell how large its scratch memory is,
+    or that a trial went wrong."""
+    library, run = handle.library, handle.library._run
+
+    def fail(name, *arguments):
+        of_a_trial = name.startswith("cudnnFind")
+        sizes = name.endswith("WorkspaceSize") and arguments[5] == 5
+        return status if of_a_trial or sizes else run(name, *arguments)
+
+    for name in library._functions:
+        library._functions[name] = functools.partial(fail, name)
+    check(host_kit, lambda g: CudnnConvolution(g, handle, Refusing()), CASES["plain"],
+          "float32", False)  # fmt: skip
+
+
 def test_choices_are_measured_once_and_kept(standin, host_kit, tmp_path):
     kit, geometry = host_kit, CASES["plain"]
     settings = CudnnSettings(cache=tmp_path)
@@ -216,7 +246,10 @@ def test_other_strides_and_geometries_go_to_the_devices_own_kernel(handle):
 @pytest.mark.parametrize("dtype", sorted(LOOSE))
 @pytest.mark.parametrize("name", CASES)
 def test_real_convolution_equals_the_reference(real, name, dtype, channels_last, kind):
-    handle = real.handle(CudnnSettings(workspace_limit=64 << 20))
+    # The graph interface compiles each engine that it tries: once is enough.
+    autotune = kind is CudnnConvolution or name == "plain"
+    settings = CudnnSettings(workspace_limit=64 << 20, autotune=autotune)
+    handle = real.handle(settings)
     check(real, lambda g: kind(g, handle, real.own_convolution(g)), CASES[name], dtype,
           channels_last)  # fmt: skip
 

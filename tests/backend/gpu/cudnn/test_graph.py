@@ -16,7 +16,7 @@ import pytest
 
 from poseidon_caffe.backend.geometry import ConvGeometry
 from poseidon_caffe.backend.gpu.cudnn.backend_descriptor import BackendDescriptor
-from poseidon_caffe.backend.gpu.cudnn.choices import Choices
+from poseidon_caffe.backend.gpu.cudnn.choices import Choice, Choices
 from poseidon_caffe.backend.gpu.cudnn.constants import MathType
 from poseidon_caffe.backend.gpu.cudnn.engines import Engines, allowed
 from poseidon_caffe.backend.gpu.cudnn.graph import GraphPlanner
@@ -146,6 +146,20 @@ def stand_for_handle(standin, library, settings):
 
 
 AT = Addresses(0x10000, 0x20000, 0x30000, 0x40000)
+
+
+def test_a_configuration_that_cannot_be_read_is_passed_over():
+    class Odd(Engines):
+        def _ask(self, mode):
+            return ["broken", "whole"]
+
+        def _read(self, configuration):
+            if configuration == "broken":
+                raise BackendError("no such attribute")
+            return Choice(7), set()
+
+    found = Odd(None, None, None).choices(PLAIN, MathType.FMA)
+    assert [choice.algorithm for choice in found] == [7]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

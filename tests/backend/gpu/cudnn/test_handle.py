@@ -57,6 +57,16 @@ def test_calls_follow_the_devices_stream(handle):
     assert of.stream is None
 
 
+def test_every_call_makes_the_gpu_the_threads_own(handle):
+    before = handle.device.claimed
+    assert before
+    count = ("cudnnGetConvolutionForwardAlgorithmMaxCount", handle.library.ints())
+    handle.call(*count)
+    assert handle.supported(*count)
+    assert handle.attempt(*count) == 0
+    assert handle.device.claimed == before + 3
+
+
 def test_factors_have_the_width_that_the_data_wants(handle):
     assert handle.factor(1.0, np.float16)._type_.__name__ == "c_float"
     assert handle.factor(1.0, np.float64)._type_.__name__ == "c_double"

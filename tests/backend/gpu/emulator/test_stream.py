@@ -105,3 +105,26 @@ def test_kernels_may_touch_no_more_than_was_asked_for(monkeypatch):
     beyond = (array, array, 0.5, 9)
     with pytest.raises(BackendError):
         device.launch("activation", "relu", "float", (1, 1, 1), (32, 1, 1), beyond)
+
+
+def test_bytes_are_copied_as_they_lie():
+    """CUDA would mix the numbers of arrays that are not in C order."""
+    device = EmulatedDevice()
+    there, stream = device.zeros(6, np.float32), device.stream()
+    turned, plain = there.reshape(2, 3).T, np.zeros((3, 2), np.float32)
+    for copy in (
+        lambda: device.download(turned, plain),
+        lambda: stream.download(turned, plain),
+        lambda: stream.download(there.reshape(3, 2), plain.reshape(2, 3).T),
+        lambda: stream.upload(plain, turned),
+        lambda: device.upload(plain, turned),
+        lambda: stream.copy(turned, there.reshape(3, 2)),
+        lambda: stream.copy(there[:3], there),
+        lambda: stream.upload(np.zeros(1, np.float32), there),
+    ):
+        with pytest.raises(BackendError, match="a stream copies"):
+            copy()
+    # Of any NumPy array a copy is made first.
+    device.upload(np.arange(6, dtype=np.float32).reshape(3, 2).T, there.reshape(2, 3))
+    device.download(there.reshape(3, 2), plain)
+    assert plain.tolist() == [[0, 2], [4, 1], [3, 5]]
