@@ -6,8 +6,8 @@ python=$1
 shift
 
 # Folders of tests that share nothing and watch no clock.
-together=(tests/backend tests/data tests/layers tests/models tests/net tests/report
-  tests/schema)
+together=(tests/backend tests/caffe tests/data tests/layers tests/models tests/net
+  tests/report tests/schema tests/solver)
 
 for argument in "$@"; do
   if [[ $argument == tests* ]]; then # what the caller names runs as it is

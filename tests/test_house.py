@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import os
+import re
 import runpy
 import statistics
 import subprocess
@@ -62,6 +63,25 @@ def test_files_are_short():
 def test_functions_are_short():
     lengths = sorted(n for path in SOURCES for n in _function_lines(path))
     assert lengths[int(0.95 * len(lengths))] <= FUNCTION_LINES_P95
+
+
+def test_the_gpu_backend_has_a_test_for_every_file():
+    """Beside its own, tests of all kits are a file's: those of its CPU twin."""
+    tests = ROOT / "tests" / "backend"
+    for path in sorted((PACKAGE / "backend" / "gpu").glob("*.py")):
+        mirrors = [
+            tests / kit / f"test_{path.name}" for kit in ("gpu", "reference", "cpu")
+        ]
+        named = path.name == "__init__.py" or any(m.exists() for m in mirrors)
+        assert named, f"no test of {path}"
+
+
+def test_pointers_are_written_in_one_way():
+    """``float* x``, in CUDA sources."""
+    for path in (PACKAGE / "backend" / "gpu" / "kernels").glob("*.cu*"):
+        code = re.sub(r"//.*", "", path.read_text(encoding="utf-8"))
+        found = re.search(r"[\w>] [*&][A-Za-z_].*", code)
+        assert found is None, f"{path}: {found and found[0]}"
 
 
 def test_every_folder_is_a_package():
@@ -186,6 +206,30 @@ def test_gpu_environment_says_what_is_missing(tmp_path, smi, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.parametrize(("cuda", "extra"), [(12, "gpu12"), (13, "gpu")])
+def test_gpu_environment_fits_the_driver(tmp_path, cuda, extra):
+    """CuPy compiles by the newest NVRTC there is: CUDA 12 must have no newer one."""
+    said = tmp_path / "said"
+    for name, text in (
+        ("nvidia-smi", f"echo 'CUDA Version: {cuda}.4 |'"),
+        ("python3", "exit 0"),
+        ("venv/bin/python", f'echo "$@" >> {said}'),
+    ):
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "scripts/gpu_env.sh", "python3", tmp_path / "venv", tmp_path / "x"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, cwd=ROOT,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(tmp_path / "venv/bin/python"), done.stderr
+    words = said.read_text()
+    assert f".[{extra},cudnn" in words
+    assert ("uninstall --quiet --yes nvidia-cuda-nvrtc\n" in words) == (cuda == 12)
 
 
 @pytest.mark.slow

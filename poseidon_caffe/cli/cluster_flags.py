@@ -64,6 +64,15 @@ CLUSTER_FLAGS: Final = (
         group=_GROUP,
     ),
     Flag(
+        "cuda_aware_mpi",
+        "auto",
+        "sufficient factors go from GPU to GPU, not through the hosts' memory: if MPI "
+        "says it can. On: it can, but does not say so (else it crashes)",
+        choices=("auto", "on", "off"),
+        switch=True,
+        group=_GROUP,
+    ),
+    Flag(
         "overlap",
         "on",
         "send while backward still runs. Off is for comparison only",

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from poseidon_caffe.backend.select import get_ops
 from poseidon_caffe.comm.carrier import DIRECT, Carrier, ParamBlob, Rebuilder
 from poseidon_caffe.comm.courier import Courier, Waiting
+from poseidon_caffe.comm.device_factors import (
+    DeviceFactorCarrier,
+    DeviceFactorRebuilder,
+)
 from poseidon_caffe.comm.mirror import MirrorCarrier
 from poseidon_caffe.comm.mirror_rebuilding import MirrorRebuilder
 from poseidon_caffe.comm.model import Model
+from poseidon_caffe.comm.policy import PROCESSOR, Speed
 from poseidon_caffe.errors import UsageError
 from poseidon_caffe.net.net import Net
 from poseidon_caffe.solver.events import GradientsClipped
@@ -19,7 +24,14 @@ from poseidon_caffe.types import Array, RowUpdater
 __all__ = ["factor_rows", "model_of"]
 
 
-def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Model:
+def model_of(
+    solver: Solver,
+    courier: Courier,
+    *,
+    is_pooled: bool = False,
+    device_factors: bool = False,
+    speed: Speed = PROCESSOR,
+) -> Model:
     """What a cluster needs of ``solver``; make it when the start state is in place.
 
     Args:
@@ -27,6 +39,8 @@ def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Mo
         courier: started.
         is_pooled: statistics come out equal on all workers by themselves
             (``--sync_batch_norm``), so they need not travel.
+        device_factors: MPI takes memory of the GPU, so factors stay there.
+        speed: of all workers.
 
     Raises:
         UsageError: the net's loss is scaled.
@@ -44,7 +58,7 @@ def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Mo
             "--precision fp16 with a parameter server: the ranks' loss scales would "
             "differ; use --precision bf16, or a GPU for each rank with NCCL"
         )
-    carrier, blobs, rebuilder = _carried(solver, courier)
+    carrier, blobs, rebuilder = _carried(solver, courier, device_factors=device_factors)
     return Model(
         slots=solver.net.slots,
         blobs=blobs,
@@ -59,21 +73,22 @@ def model_of(solver: Solver, courier: Courier, *, is_pooled: bool = False) -> Mo
         on_clip=on_clip,
         rebuilder=rebuilder,
         carrier=carrier,
+        speed=speed,
     )
 
 
 def _carried(
-    solver: Solver, courier: Courier
+    solver: Solver, courier: Courier, *, device_factors: bool
 ) -> tuple[Carrier, Sequence[ParamBlob], Rebuilder | None]:
     """What travels: the parameters themselves, or mirrors of those on a GPU."""
     net, ops = solver.net, solver.ops
     if ops.memory.is_host:
         return DIRECT, net.learnable, None
     transfers = ops.transfers()
-    carrier = MirrorCarrier(courier, net.slots, net.learnable, transfers)
-    rebuilder = MirrorRebuilder(
-        courier, carrier, ops, transfers, solver.row_updater(ops)
-    )
+    carries = DeviceFactorCarrier if device_factors else MirrorCarrier
+    rebuilds = DeviceFactorRebuilder if device_factors else MirrorRebuilder
+    carrier = carries(courier, net.slots, net.learnable, transfers)
+    rebuilder = rebuilds(courier, carrier, ops, transfers, solver.row_updater(ops))
     return carrier, carrier.mirrors, rebuilder
 
 

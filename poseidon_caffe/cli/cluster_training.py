@@ -18,6 +18,7 @@ from poseidon_caffe.cli.reducing import (
     attach_reducing,
     meet,
     open_reducer,
+    wants_device_factors,
     wants_nccl,
 )
 from poseidon_caffe.cli.signals import SignalActions
@@ -26,7 +27,7 @@ from poseidon_caffe.cli.training import Training
 from poseidon_caffe.comm.board import Board
 from poseidon_caffe.comm.cluster import Attachment, Cluster
 from poseidon_caffe.comm.nccl_sync import ReducingAttachment
-from poseidon_caffe.comm.policy import describe
+from poseidon_caffe.comm.policy import GPU, PROCESSOR, describe
 from poseidon_caffe.comm.pool import WorkersPool
 from poseidon_caffe.comm.roster import Fingerprint, exchange
 from poseidon_caffe.net.net import Net
@@ -118,7 +119,13 @@ class ClusterTraining(Training):
             self._say(f"The GPUs combine gradients through the hosts: {missing}")
         return joint.together(
             lambda: cluster.attach(
-                model_of(solver, cluster.courier, is_pooled=is_pooled)
+                model_of(
+                    solver,
+                    cluster.courier,
+                    is_pooled=is_pooled,
+                    device_factors=wants_device_factors(self._args, self._gpu),
+                    speed=GPU if all(each.gpu for each in seats) else PROCESSOR,
+                )
             )
         )
 
@@ -146,8 +153,7 @@ class ClusterTraining(Training):
     def _pool_batch_norm(self, solver: Solver, cluster: Cluster) -> None:
         """Let BatchNorm layers normalise over the batches of all workers."""
         pool = WorkersPool(cluster.workers_board)
-        taken = [layer.name for layer in solver.net.layers if layer.set_pool(pool)]
-        if not taken:
+        if not solver.net.set_pool(pool):
             self._say("--sync_batch_norm: no layer of this net takes moments")
 
     def _describe(

@@ -84,13 +84,8 @@ def train_on(
         ) as folder,
         Relay(args.text("sigint_effect")) as relay,
     ):
-        # A session of its own: Ctrl-C must reach mpirun by way of the relay only.
-        relay.process = subprocess.Popen(  # noqa: S603 - a list, no shell
-            command,
-            env={**dict.fromkeys(_SESSIONS, folder), **rank_environment(environment)},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        own = dict.fromkeys(_SESSIONS, folder)
+        relay.start(command, {**own, **rank_environment(environment)})
         return relay.wait()
 
 
@@ -110,6 +105,8 @@ class Relay:
         self._stops = sigint == "stop"
         self._stopping = False
         self._ending = 0
+        self._is_starting = False
+        self._early: list[int] = []
         self._before: dict[int, Any] = {}
         self._passed = {
             signal.SIGINT: signal.SIGUSR1,
@@ -140,6 +137,22 @@ class Relay:
             signal.signal(number, handler)
         self._before.clear()
 
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start mpirun; signals that come meanwhile are handed on once it runs."""
+        self._is_starting = True
+        try:
+            # A session of its own: Ctrl-C must reach it by way of the relay only.
+            self.process = subprocess.Popen(  # noqa: S603 - a list, no shell
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            self._is_starting = False
+        for number in self._early:
+            self._handle(number, None)
+
     def wait(self) -> int:
         """Return when mpirun has ended: its exit code, as a shell would tell it."""
         assert self.process is not None
@@ -152,6 +165,9 @@ class Relay:
         return code if code >= 0 else _SHELLS_BASE - code
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._is_starting:
+            self._early.append(number)
+            return
         if self.process is None:
             raise KeyboardInterrupt
         sent = self._passed[signal.Signals(number)]

@@ -1,4 +1,4 @@
-"""Whether the ranks of a job let their GPUs combine gradients by NCCL, and how."""
+"""What the GPUs of a job do among themselves: gradients by NCCL, factors by MPI."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Protocol
 
+from poseidon_caffe.backend.gpu.aware_mpi import mpi_takes_device_memory
 from poseidon_caffe.backend.gpu.nccl import (
     NcclId,
     NcclReducer,
@@ -30,6 +31,7 @@ __all__ = [
     "meet",
     "obstacle",
     "open_reducer",
+    "wants_device_factors",
     "wants_nccl",
 ]
 
@@ -114,6 +116,14 @@ def wants_nccl(args: Arguments, seats: Sequence[Seat]) -> bool:
     if reason is not None:
         raise UsageError(f"--nccl on: {reason}; leave --nccl at auto")
     return True
+
+
+def wants_device_factors(args: Arguments, gpu: GpuSettings | None) -> bool:
+    """Whether this rank's factors go from the GPU's memory straight to MPI."""
+    choice = args.text("cuda_aware_mpi")
+    if gpu is None or choice == "off":
+        return False
+    return choice == "on" or (not gpu.emulated and mpi_takes_device_memory())
 
 
 def meet(board: Talk, seat: Seat) -> list[Seat]:

@@ -15,11 +15,15 @@ LARGEST_BYTES = 2**31 - 1  # what MPI can count; rows are far smaller
 def as_bytes(array: Array, *, peer: int, tag: int, is_received: bool) -> Array:
     """The memory of ``array``, any shape and dtype, as uint8 (size_bytes,).
 
+    An array of a GPU stays one: what carries it must be able to.
+
     Raises:
         ClusterError: it does not lie in one piece, is too large for one message, or
             cannot be received into.
     """
-    if not array.flags.c_contiguous or (is_received and not array.flags.writeable):
+    # CuPy's arrays can always be written.
+    is_closed = is_received and not getattr(array.flags, "writeable", True)
+    if not array.flags.c_contiguous or is_closed:
         wrong = "read-only" if array.flags.c_contiguous else "not C-contiguous"
         way = "received from" if is_received else "sent to"
         raise ClusterError(

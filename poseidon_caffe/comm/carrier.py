@@ -17,12 +17,19 @@ class ParamBlob(Protocol):
     """A parameter's memory: the part of a Blob that a cluster uses."""
 
     @property
+    def dtype(self) -> np.dtype:
+        """Of the elements."""
+
+    @property
     def data(self) -> Array:
         """Values, plain C order."""
 
     @property
     def diff(self) -> Array:
         """Gradient, plain C order; always the same memory."""
+
+    def gradient_target(self) -> tuple[Array, bool]:
+        """``diff`` for who overwrites it, and whether it holds a gradient yet."""
 
     def touch(self) -> None:
         """Say that ``data`` changed."""

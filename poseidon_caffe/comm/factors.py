@@ -50,7 +50,7 @@ class _Gathering:
         self.pair = pair
         self.rows = model.factor_rows[pair.weights.index]
         workers, total = len(roles.workers), self.rows * model.iter_size
-        dtype = model.blobs[pair.weights.index].data.dtype
+        dtype = model.blobs[pair.weights.index].dtype
         zeros = model.carrier.zeros
         self.parts = (
             zeros((workers, total, outputs), dtype),

@@ -227,7 +227,7 @@ class Heartbeat:
             peer.is_sending = False
             self._own_bytes += peer.outbox.nbytes
             peer.has_goodbye = pulse.has_left
-            if peer.is_urgent:
+            if peer.is_urgent and not peer.has_goodbye:  # after it nobody listens
                 self._send(peer, self._pulse())
 
         self._courier.send(

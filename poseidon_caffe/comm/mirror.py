@@ -44,6 +44,11 @@ class Mirror:
         self._diff: Array | None = None
 
     @property
+    def dtype(self) -> np.dtype:
+        """Of the elements."""
+        return self.blob.dtype
+
+    @property
     def data(self) -> Array:
         """Values, plain C order."""
         if self._data is None:
@@ -58,6 +63,10 @@ class Mirror:
         if self._diff is None:
             self._diff = self._make()
         return self._diff
+
+    def gradient_target(self) -> tuple[Array, bool]:
+        """``diff`` for who overwrites it, and whether it holds a gradient yet."""
+        return self.diff, True
 
     def _make(self) -> Array:
         values = self.blob.data

@@ -12,19 +12,6 @@ from poseidon_caffe.types import Array, RowPiece, RowUpdater
 __all__ = ["MirrorRebuilder"]
 
 
-class _Factors:
-    """One pair's gathered factors on the device.
-
-    Attributes:
-        arrays: top diffs (R, M) and bottoms (R, K).
-        stored: end of the last copy to them.
-    """
-
-    def __init__(self, arrays: Sequence[Array]) -> None:
-        self.arrays = arrays
-        self.stored: Moment | None = None
-
-
 class MirrorRebuilder:
     """`Rebuilder` on the device: only factors travel there, values never leave.
 
@@ -46,7 +33,10 @@ class MirrorRebuilder:
     ) -> None:
         self._courier, self._carrier = courier, carrier
         self._ops, self._transfers, self._updater = ops, transfers, updater
-        self._factors: dict[int, _Factors] = {}
+        #: Gathered factors on the device: top diffs (R, M) and bottoms (R, K).
+        self._factors: dict[int, list[Array]] = {}
+        #: When they are no longer read where they were gathered.
+        self._read: dict[int, Moment] = {}
         self._pinned: dict[tuple[int, int], Array] = {}
 
     def rebuild(
@@ -54,20 +44,24 @@ class MirrorRebuilder:
     ) -> None:
         """Begin to overwrite the gradients with the products over all rows."""
         parts = (top_diffs, bottoms)
-        if weights not in self._factors:
-            self._factors[weights] = _Factors([self._room(part) for part in parts])
-        factors = self._factors[weights]
         # Factors are fetched after the last products of those before them.
         after = self._carrier.fetched(weights)
-        for part, array in zip(parts, factors.arrays, strict=True):
+        if weights not in self._factors:
+            self._factors[weights] = [self._room(part) for part in parts]
+            after = None  # new memory is being cleared
+        arrays = self._factors[weights]
+        for part, array in zip(parts, arrays, strict=True):
             source, target = part.reshape(-1), array.reshape(-1)
-            factors.stored = self._transfers.store(source, target, after)
+            self._read[weights] = self._transfers.store(source, target, after)
+        self._multiply(weights, bias, *arrays)
+
+    def _multiply(self, weights: int, bias: int | None, dy: Array, x: Array) -> None:
         mirrors = self._carrier.mirrors
         for slot in (weights,) if bias is None else (weights, bias):
             mirrors[slot].stays = True
-        dy, x = factors.arrays
-        db = None if bias is None else mirrors[bias].blob.diff
-        dw = mirrors[weights].blob.diff
+        # Not by ``diff``, which would first write the zeros that are due.
+        db = None if bias is None else mirrors[bias].blob.gradient_target()[0]
+        dw, _ = mirrors[weights].blob.gradient_target()
         self._ops.inner_product_backward_weights(x, dy, dw, db)
 
     def _room(self, part: Array) -> Array:
@@ -91,9 +85,7 @@ class MirrorRebuilder:
 
     def release(self, weights: int, action: Callable[[], None]) -> None:
         """Call ``action`` in the courier's thread once the factors are copied."""
-        moment = self._factors[weights].stored
-        assert moment is not None
-        self._courier.when(moment.done, action)
+        self._courier.when(self._read[weights].done, action)
 
     def values(self, slots: Sequence[int]) -> list[Array]:
         """Copies of the values on the device."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from poseidon_caffe.comm.carrier import DIRECT, Carrier, ParamBlob, Rebuilder
+from poseidon_caffe.comm.policy import PROCESSOR, Speed
 from poseidon_caffe.comm.rows import Row
 from poseidon_caffe.net.hooks import ParamSlot
 from poseidon_caffe.types import Array, RowUpdater
@@ -35,6 +36,7 @@ class Model:
         on_clip: told (iteration, norm, factor) on the main thread.
         rebuilder: works on factor slots; None: ``rebuild`` and ``local_updater`` do.
         carrier: moves numbers between ``blobs`` and where the net computes.
+        speed: of the workers, for who weighs factors against rows.
     """
 
     slots: Sequence[ParamSlot]
@@ -50,6 +52,7 @@ class Model:
     on_clip: Callable[[int, float, float], None] | None = None
     rebuilder: Rebuilder | None = None
     carrier: Carrier = DIRECT
+    speed: Speed = PROCESSOR
 
     def label(self, row: Row) -> str:
         """A row in words, for reports of what is waited for."""

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from poseidon_caffe.backend.gpu.device import pointer
 from poseidon_caffe.comm.buffers import as_bytes
 from poseidon_caffe.comm.launched import World, launched_world
 from poseidon_caffe.errors import ClusterError
@@ -49,7 +50,8 @@ class MpiRequest:
     Attributes:
         peer: the other rank.
         tag: of the message.
-        data: its bytes, uint8; kept alive as long as MPI may touch them.
+        data: its bytes, uint8, here or on a GPU; kept alive as long as MPI may touch
+            them.
     """
 
     __slots__ = ("data", "peer", "tag")
@@ -96,7 +98,7 @@ class MpiTransport:
         self._check(peer, tag)
         request = MpiRequest(peer, tag, data)
         try:
-            handle = self._comm.Isend([data, self._mpi.BYTE], dest=peer, tag=tag)
+            handle = self._comm.Isend(self._memory(data), dest=peer, tag=tag)
         except self._mpi.Exception as error:
             raise self._translated(error, peer) from error
         self._begun(request, handle)
@@ -201,7 +203,14 @@ class MpiTransport:
                 f"tag {request.tag}, which expected {request.data.size}: do all ranks "
                 "run the same version and net?"
             )
-        self._begun(request, message.Irecv([request.data, self._mpi.BYTE]))
+        self._begun(request, message.Irecv(self._memory(request.data)))
+
+    def _memory(self, data: Any) -> list[Any]:
+        """Bytes as mpi4py takes them; of a GPU too, which MPI must then be able to."""
+        if isinstance(data, np.ndarray):
+            return [data, self._mpi.BYTE]
+        memory = self._mpi.buffer.fromaddress(pointer(data), data.nbytes)
+        return [memory, self._mpi.BYTE]
 
     def _test(self) -> list[MpiRequest]:
         """Ask MPI about the next few; in turn, so that a poll's cost is bounded."""

@@ -127,7 +127,7 @@ class NcclObserver:
         self._sync, self._beat = sync, beat
         self._slots_of: defaultdict[int, list[int]] = defaultdict(list)
         for slot in model.slots:
-            for layer in slot.users:
+            for layer in slot.readers:
                 self._slots_of[layer].append(slot.index)
 
     def before_forward(self, layer: int) -> None:

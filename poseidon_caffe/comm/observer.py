@@ -49,7 +49,7 @@ class ClusterObserver:
         self.staleness, self._overlap = settings.staleness, settings.overlap
         self._slots_of: defaultdict[int, list[int]] = defaultdict(list)
         for slot in model.slots:
-            for layer in slot.users:
+            for layer in slot.readers:
                 self._slots_of[layer].append(slot.index)
         self._all_slots = [slot.index for slot in model.slots]
         self._slots_in = [

@@ -46,13 +46,14 @@ def make_plan(
     choices = choose(
         moving,
         model.factor_rows,
-        itemsize=model.blobs[0].data.itemsize if model.blobs else 4,
+        itemsize=model.blobs[0].dtype.itemsize if model.blobs else 4,
         iter_size=model.iter_size,
         workers=len(roles.workers),
         servers=len(roles.servers) if roles.is_dedicated else 0,
         staleness=settings.staleness,
         svb=settings.svb,
         link=link,
+        speed=model.speed,
     )
     pairs = [
         FactorPair(
@@ -65,7 +66,7 @@ def make_plan(
     elsewhere = {slot.index for pair in pairs for slot in pair.slots}
     rows = cut(
         [slot for slot in moving if slot.index not in elsewhere],
-        {slot.index: model.blobs[slot.index].data.dtype.name for slot in moving},
+        {slot.index: model.blobs[slot.index].dtype.name for slot in moving},
         roles.servers,
         merge_bytes=sizes.merge_bytes,
         row_bytes=settings.row_bytes or sizes.row_bytes,

@@ -25,20 +25,38 @@ from poseidon_caffe.errors import ClusterError
 from poseidon_caffe.net.hooks import ParamSlot
 
 __all__ = [
-    "REBUILD_FLOPS_PER_S",
-    "UPDATE_BYTES_PER_S",
+    "GPU",
+    "PROCESSOR",
     "Choice",
+    "Speed",
     "choose",
     "describe",
 ]
 
-#: Nominal: two or so threads of a GEMM whose inner size, K, is small.
-REBUILD_FLOPS_PER_S = 1e11
-#: Nominal: values, gradient and history go through memory once in an update.
-UPDATE_BYTES_PER_S = 2e10
 _UPDATE_ARRAYS = 6  # the gradient written, three read, two written
 # What three digits show as the next unit's 1.
 _ROUNDS_UP = 0.9995
+
+
+@dataclass(frozen=True)
+class Speed:
+    """At what rates factors are charged for what every worker does with them.
+
+    Attributes:
+        rebuild_flops_per_s: of a GEMM whose inner size, K, is small.
+        update_bytes_per_s: of an update, in which values, gradient and history go
+            through memory once.
+    """
+
+    rebuild_flops_per_s: float
+    update_bytes_per_s: float
+
+
+PROCESSOR = Speed(1e11, 2e10)
+"""Nominal: two or so threads."""
+
+GPU = Speed(1e13, 1e12)
+"""Nominal: a half of what an A100 has in float32, and of its memory's rate."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,7 @@ class _Terms:
     staleness: int
     svb: str
     link: LinkClass
+    speed: Speed
 
 
 def choose(
@@ -86,6 +105,7 @@ def choose(
     staleness: int,
     svb: str,
     link: LinkClass,
+    speed: Speed = PROCESSOR,
 ) -> list[Choice]:
     """Decide for each inner product among ``slots``.
 
@@ -99,6 +119,7 @@ def choose(
         staleness: factors need 0.
         svb: ``auto``, ``on`` or ``off``.
         link: between the ranks.
+        speed: of the workers; the same for all.
 
     Returns:
         Choices in the order of ``slots``.
@@ -115,7 +136,7 @@ def choose(
             "worker runs ahead. Use --staleness 0, or --svb auto, which takes rows"
         )
         raise ClusterError(msg)
-    terms = _Terms(workers, servers, staleness, svb, link)
+    terms = _Terms(workers, servers, staleness, svb, link, speed)
     biases = {slot.owner: slot for slot in slots if slot.param_index == 1}
     choices = []
     for slot in slots:
@@ -137,7 +158,8 @@ def _decide(
     operations = 2 * rows * (terms.workers - 1) * outputs * inputs
     owned = 0.0 if terms.servers else 1 / terms.workers
     update_bytes = _UPDATE_ARRAYS * outputs * inputs * itemsize * (1 - owned)
-    rebuild_s = operations / REBUILD_FLOPS_PER_S + update_bytes / UPDATE_BYTES_PER_S
+    rebuild_s = operations / terms.speed.rebuild_flops_per_s
+    rebuild_s += update_bytes / terms.speed.update_bytes_per_s
     refusal = _refusal(slot, bias, rows, terms)
     if refusal:
         by_factors, reason = False, refusal

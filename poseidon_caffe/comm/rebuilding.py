@@ -33,8 +33,10 @@ class HostRebuilder:
     ) -> None:
         """Overwrite the gradients with the products over all rows."""
         blobs = self._model.blobs
-        target = None if bias is None else blobs[bias].diff
-        self._model.rebuild(bottoms, top_diffs, blobs[weights].diff, target)
+        # Not by ``diff``, which would first write the zeros that are due.
+        db = None if bias is None else blobs[bias].gradient_target()[0]
+        dw, _ = blobs[weights].gradient_target()
+        self._model.rebuild(bottoms, top_diffs, dw, db)
 
     def sum_of_squares(self, slots: Sequence[int]) -> float:
         """Of the gradients that were rebuilt."""

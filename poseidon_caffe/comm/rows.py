@@ -142,13 +142,13 @@ def cut(
         raise ClusterError(problem)
     if row_bytes < 1:
         raise ClusterError(f"row_bytes must be at least 1. Received: {row_bytes}")
-    first_user = {slot.index: min(slot.users) for slot in slots}
+    first_reader = {slot.index: min(slot.readers) for slot in slots}
     load_bytes = dict.fromkeys(owners, 0)
     rows: list[Row] = []
     for bucket in _buckets(slots, dtypes, merge_bytes):
         for owner, start, stop in _deal(bucket, load_bytes, row_bytes):
             pieces = bucket.pieces(start, stop)
-            priority = min(first_user[piece.slot] for piece in pieces)
+            priority = min(first_reader[piece.slot] for piece in pieces)
             row = Row(len(rows), owner, pieces, priority, bucket.is_mean, bucket.dtype)
             load_bytes[owner] += row.size_bytes
             rows.append(row)

@@ -37,6 +37,9 @@ class Transport(Protocol):
     def send(self, peer: int, tag: int, array: Array) -> Request:
         """Begin to send ``array`` (C-contiguous, any dtype) to rank ``peer``.
 
+        It lies in this machine's memory; in a GPU's only where MPI can send that
+        (`backend.gpu.aware_mpi`).
+
         Raises:
             ClusterError: the transport refused; it names the peer.
         """

@@ -103,7 +103,7 @@ class BatchNorm(Layer):
 
     def set_pool(self, pool: Pool | None) -> bool:
         """Take the batch's moments over all workers, unless stored ones are used."""
-        if not self.use_stored:
+        if not self.use_stored and pool is not self._pool:
             self._pool, self._kernel = pool, None
         return not self.use_stored
 
@@ -221,7 +221,7 @@ class BatchNorm(Layer):
         )
 
     def can_fuse_relu(self, relu: Layer) -> bool:
-        """Whether this layer can also do ``relu``, after a Scale that it does.
+        """Whether this layer can also do ``relu``, next or after a Scale that it does.
 
         Where the backend's kernels take a ReLU in training, it goes backward with
         them.  Others take one with stored moments and where backward never comes.
@@ -237,11 +237,16 @@ class BatchNorm(Layer):
 
         They skip theirs from now on; call when `can_fuse_scale` and `can_fuse_relu`.
         """
-        self.fused_scale, self.fused_relu = scale, relu is not None
+        self.fused_scale = scale
         scale.skip_forward = True
         if relu is not None:
-            relu.skip_forward = relu.skip_backward = True
-            relu.backward_reads_top = relu.backward_reads_bottom = False
+            self.fuse_relu(relu)
+        self._geometry = None
+
+    def fuse_relu(self, relu: ReLU) -> None:
+        """Do all of a plain ``relu`` too; call when `can_fuse_relu`."""
+        self.fused_relu = relu.skip_forward = relu.skip_backward = True
+        relu.backward_reads_top = relu.backward_reads_bottom = False
         self._geometry = None
 
     @classmethod

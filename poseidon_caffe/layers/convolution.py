@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.backend.geometry import ConvGeometry
 from poseidon_caffe.backend.protocols import ConvKernel
 from poseidon_caffe.layers.base import Example, LayerContext
 from poseidon_caffe.layers.convolution_base import ConvolutionBase
 from poseidon_caffe.layers.gradients import param_gradients
+from poseidon_caffe.layers.rectifying import Rectifying
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.types import Array, Shape
 
@@ -17,7 +20,7 @@ __all__ = ["Convolution"]
 
 
 @register("Convolution")
-class Convolution(ConvolutionBase):
+class Convolution(Rectifying, ConvolutionBase):
     """y[n, o] = bias[o] + sum over channels c and offsets k of w[o, c, k] x[n, c, .].
 
     Bottoms: any number of (N, C, *spatial), all of one shape.
@@ -34,8 +37,7 @@ class Convolution(ConvolutionBase):
 
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
-        #: Negative slope of a ReLU that forward applies too, or None.
-        self.fused_relu: float | None = None
+        self._bias_is_done = False
 
     def weights_shape(self, channels: int) -> Shape:
         """(num_output, C / group, *kernel)."""
@@ -67,9 +69,25 @@ class Convolution(ConvolutionBase):
         """Gradient of one bottom."""
         kernel.backward_data(dy, self.blobs[0].data, dx, self.blobs[0].key)
 
+    def backward(
+        self,
+        top: Sequence[Blob],
+        propagate_down: Sequence[bool],
+        bottom: Sequence[Blob],
+    ) -> None:
+        """Gradients of all; where the ReLU's is begun with, the bias' comes of that."""
+        if self.rectifies_backward:
+            wanted = len(self.blobs) > 1 and self.param_propagate_down[1]
+            bias = self.blobs[1] if wanted else None
+            self._bias_is_done = self.rectify_diff(top[0], bias, self._y_shape)
+        super().backward(top, propagate_down, bottom)
+
     def backward_params_one(self, kernel: ConvKernel, x: Array, dy: Array) -> None:
         """Add one bottom's part to the gradients of weights and bias."""
-        grads, accumulate = param_gradients(self.blobs, self.param_propagate_down)
+        wanted = list(self.param_propagate_down)
+        if self._bias_is_done:
+            wanted[1] = False
+        grads, accumulate = param_gradients(self.blobs, wanted)
         dw, db = grads[0], grads[1] if len(grads) > 1 else None
         if dw is not None:
             kernel.backward_weights(x, dy, dw, db, accumulate=accumulate)
@@ -77,17 +95,9 @@ class Convolution(ConvolutionBase):
             self.ops.sum_outer(dy, 1, db.shape, db, accumulate=accumulate)
 
     # -- fusing ------------------------------------------------------------------
-    @property
-    def can_fuse_relu(self) -> bool:
-        """Whether forward can also do the ReLU that follows in place."""
-        return True
-
     def fuse_relu(self, slope: float) -> None:
-        """Apply a ReLU of this negative slope in forward from now on.
-
-        The ReLU's own forward is then to be skipped; its backward still runs.
-        """
-        self.fused_relu = slope
+        """Apply a ReLU of this negative slope in forward from now on."""
+        super().fuse_relu(slope)
         if self._geometry is not None:
             self._geometry, self._kernel = replace(self._geometry, relu=slope), None
 

@@ -61,9 +61,8 @@ class Dropout(NeuronLayer):
         """Draw a mask and apply it; copy in TEST."""
         x, y = bottom[0].data, top[0].data
         if self._mask is not None:
-            mask = self._mask.data
-            self.ops.bernoulli(self._rng, 1 - self._ratio, mask)
-            self.ops.dropout(x, mask, self._scale, y)
+            keep, mask = 1 - self._ratio, self._mask.data
+            self.ops.draw_dropout(self._rng, keep, self._scale, x, mask, y)
         elif bottom[0] is not top[0]:
             self.ops.copy(x, y)
 

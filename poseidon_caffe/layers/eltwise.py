@@ -7,10 +7,10 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
+from poseidon_caffe.layers.base import Example, LayerContext, Storage
 from poseidon_caffe.layers.neuron import SavedInput
+from poseidon_caffe.layers.rectifying import Rectifying
 from poseidon_caffe.layers.registry import register
-from poseidon_caffe.layers.relu import ReLU
 
 __all__ = ["Eltwise"]
 
@@ -18,7 +18,7 @@ _PROD, _SUM, _MAX = range(3)
 
 
 @register("Eltwise")
-class Eltwise(Layer):
+class Eltwise(Rectifying):
     """PROD: y = product of x_i.  SUM: y = sum of coeff_i x_i.  MAX: y = largest x_i.
 
     Bottoms: two or more of one shape.  Tops: the same shape.
@@ -44,9 +44,6 @@ class Eltwise(Layer):
         self.backward_reads_top = self._operation == _PROD
         self._stable = bool(p.stable_prod_grad)
         self._coeffs = [float(c) for c in p.coeff] or [1.0] * len(param.bottom)
-        #: Negative slope of a ReLU that forward applies too, or None.
-        self.fused_relu: float | None = None
-        self._rectifies_backward = False
         self._saved = SavedInput(self)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -86,7 +83,7 @@ class Eltwise(Layer):
     ) -> None:
         """Each bottom's part of the gradient."""
         dy = top[0].diff
-        if self._rectifies_backward:
+        if self.rectifies_backward:
             if self._operation == _SUM and set(self._coeffs) == {1.0}:
                 self._hand_on(top[0], propagate_down, bottom)
                 return
@@ -144,25 +141,6 @@ class Eltwise(Layer):
     def can_fuse_relu(self) -> bool:
         """Whether forward can also do the ReLU that follows in place."""
         return self._stable or self._operation != _PROD
-
-    def fuse_relu(self, slope: float) -> None:
-        """Apply a ReLU of this negative slope in forward from now on."""
-        self.fused_relu = slope
-
-    def can_fuse_relu_backward(self, relu: ReLU) -> bool:
-        """Whether backward can also do that of the ReLU which forward does."""
-        return (
-            self.ops.fuses_relu_backward
-            and self.fused_relu is not None
-            and self.fused_relu >= 0
-            and self.will_backward
-            and relu.will_backward
-        )
-
-    def fuse_relu_backward(self, relu: ReLU) -> None:
-        """Do the ReLU's backward too; call when `can_fuse_relu_backward`."""
-        self._rectifies_backward = self.backward_reads_top = relu.skip_backward = True
-        relu.backward_reads_top = relu.backward_reads_bottom = False
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from poseidon_caffe.backend.blob import Blob
 from poseidon_caffe.errors import LayerError
-from poseidon_caffe.layers.base import Example, Layer, LayerContext, Storage
+from poseidon_caffe.layers.base import Example, LayerContext, Storage
 from poseidon_caffe.layers.gradients import param_gradients
 from poseidon_caffe.layers.layout import PlainView
+from poseidon_caffe.layers.rectifying import Rectifying
 from poseidon_caffe.layers.registry import register
 from poseidon_caffe.types import Array, Shape
 
@@ -18,7 +19,7 @@ __all__ = ["InnerProduct"]
 
 
 @register("InnerProduct")
-class InnerProduct(Layer):
+class InnerProduct(Rectifying):
     """y = x w^T + bias, each bottom flattened from ``axis`` on.
 
     Bottoms: (outer..., inner...); K = product of the inner axes, in C order.
@@ -37,8 +38,6 @@ class InnerProduct(Layer):
 
     def __init__(self, param: Any, context: LayerContext) -> None:
         super().__init__(param, context)
-        #: Negative slope of a ReLU that forward applies too, or None.
-        self.fused_relu: float | None = None
         self._m, self._k, self._n = 0, 0, 0
         self._x_view = PlainView(self.ops, context.dtype)
         self._dx_view = PlainView(self.ops, context.dtype)
@@ -83,9 +82,9 @@ class InnerProduct(Layer):
         y = self._y_view.target(top[0].data, (self._m, self._n))
         bias = self.blobs[1].data if len(self.blobs) > 1 else None
         transpose = self.param.inner_product_param.transpose
-        self.ops.inner_product(x, self.blobs[0].data, bias, y, transpose=transpose)
-        if self.fused_relu is not None:
-            self.ops.relu(y, y, self.fused_relu)
+        self.ops.inner_product(
+            x, self.blobs[0].data, bias, y, transpose=transpose, relu=self.fused_relu
+        )
         self._y_view.write_back(y, top[0].data)
 
     def backward(
@@ -96,23 +95,31 @@ class InnerProduct(Layer):
     ) -> None:
         """Two matrix products and a column sum; with ``defer_gradient`` one product.
 
-        A fused ReLU's own backward has run already: the top's diff is this layer's.
+        Where a ReLU's backward is begun with, the column sum comes of that.
         """
         transpose = self.param.inner_product_param.transpose
+        wanted = list(self.param_propagate_down)
+        if self.rectifies_backward:
+            adds = len(self.blobs) > 1 and wanted[1] and not self.defer_gradient
+            bias = self.blobs[1] if adds else None
+            if self.rectify_diff(top[0], bias, (self._m, self._n)):
+                wanted[1] = False
         dy = self._y_view.read(top[0].diff, (self._m, self._n))
         if any(self.param_propagate_down):
             x = self._x_view.read(bottom[0].data, (self._m, self._k))
             self._factors = (dy, x)
             if not self.defer_gradient:
-                self._backward_params(x, dy, transpose=transpose)
+                self._backward_params(x, dy, wanted, transpose=transpose)
         if propagate_down[0]:
             dx = self._dx_view.target(bottom[0].diff, (self._m, self._k))
             weights = self.blobs[0].data
             self.ops.inner_product_backward_data(dy, weights, dx, transpose=transpose)
             self._dx_view.write_back(dx, bottom[0].diff)
 
-    def _backward_params(self, x: Array, dy: Array, *, transpose: bool) -> None:
-        grads, accumulate = param_gradients(self.blobs, self.param_propagate_down)
+    def _backward_params(
+        self, x: Array, dy: Array, wanted: Sequence[bool], *, transpose: bool
+    ) -> None:
+        grads, accumulate = param_gradients(self.blobs, wanted)
         dw, db = grads[0], grads[1] if len(grads) > 1 else None
         if dw is not None:
             self.ops.inner_product_backward_weights(
@@ -142,16 +149,6 @@ class InnerProduct(Layer):
         wide.reshape(factor.shape)
         self.ops.copy(factor, wide.data)
         return wide.data
-
-    # -- fusing ------------------------------------------------------------------
-    @property
-    def can_fuse_relu(self) -> bool:
-        """Whether forward can also do the ReLU that follows in place."""
-        return True
-
-    def fuse_relu(self, slope: float) -> None:
-        """Apply a ReLU of this negative slope in forward from now on."""
-        self.fused_relu = slope
 
     @classmethod
     def examples(cls) -> list[Example]:

@@ -1,21 +1,20 @@
 """Run neighbouring layers as one where every blob comes out the same.
 
 Only in-place neighbours are fused, so that no blob that a user can name loses its
-value: a ReLU into the layer before it, BatchNorm with the Scale (and ReLU) after it.
-Backward of a fused ReLU still runs, from the top's sign; on backends that say so, not
-after a BatchNorm or an Eltwise, whose own backward then begins with it.
+value: a ReLU into the layer before it, BatchNorm with a Scale and a ReLU after it.
+Backward of a fused ReLU still runs, from the top's sign; on backends that say so the
+backward of the layer before begins with it instead.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from poseidon_caffe.layers.base import Layer
 from poseidon_caffe.layers.batch_norm import BatchNorm
-from poseidon_caffe.layers.convolution import Convolution
-from poseidon_caffe.layers.eltwise import Eltwise
-from poseidon_caffe.layers.inner_product import InnerProduct
 from poseidon_caffe.layers.layout import like
+from poseidon_caffe.layers.rectifying import Rectifying
 from poseidon_caffe.layers.relu import ReLU
 from poseidon_caffe.layers.scale import Scale
 
@@ -33,13 +32,14 @@ def fuse(net: Net) -> None:
     for index, layer in enumerate(net.layers):
         if isinstance(layer, ReLU) and not layer.skip_forward and _in_place(net, index):
             maker = _maker(net, index)
-            if not isinstance(maker, Convolution | InnerProduct | Eltwise):
+            if not isinstance(maker, Rectifying):
                 continue
             # With several tops it would rectify those of others too.
             if maker.can_fuse_relu and len(maker.param.top) == 1:
                 maker.fuse_relu(layer.slope)
                 layer.skip_forward = True
-                if isinstance(maker, Eltwise) and maker.can_fuse_relu_backward(layer):
+                passes = net.bottom_need_backward[index][0]
+                if passes and maker.can_fuse_relu_backward(layer):
                     maker.fuse_relu_backward(layer)
                 _reshape(net, maker)
 
@@ -71,21 +71,47 @@ def _next_in_place(net: Net, index: int) -> int | None:
 
 def _fuse_batch_norm(net: Net, index: int, layer: BatchNorm) -> None:
     after = _next_in_place(net, index)
-    scale = net.layers[after] if after is not None else None
-    if after is None or not isinstance(scale, Scale) or not layer.can_fuse_scale(scale):
-        return
     if layer.will_backward and not net.bottom_need_backward[index][0]:
-        # It would skip its own backward (propagate_down: false), and the scale's.
+        # It would skip its own backward (propagate_down: false), and what it fuses.
         return
-    last = _next_in_place(net, after)
-    relu = net.layers[last] if last is not None else None
-    fits = isinstance(relu, ReLU) and layer.can_fuse_relu(relu)
-    layer.fuse_scale(scale, relu if isinstance(relu, ReLU) and fits else None)
-    if layer.will_backward:
-        net.complete_slots_at(after, index)
+    if after is None or not _fuse_after_batch_norm(net, index, after, layer):
+        return
     if layer.will_backward and _in_place(net, index):
         _keep_input(net, index)
     _reshape(net, layer)
+
+
+def _fuse_after_batch_norm(net: Net, index: int, after: int, layer: BatchNorm) -> bool:
+    """Fuse a Scale, a ReLU, or one after the other; whether there was any."""
+    scale = net.layers[after]
+    if not isinstance(scale, Scale):
+        relu = _relu_at(net, after, layer)
+        if relu is not None:
+            layer.fuse_relu(relu)
+        return relu is not None
+    if not layer.can_fuse_scale(scale):
+        return False
+    last = _next_in_place(net, after)
+    layer.fuse_scale(scale, None if last is None else _relu_at(net, last, layer))
+    _fuse_slots(net, after, index, backward=layer.will_backward)
+    return True
+
+
+def _fuse_slots(net: Net, layer: int, into: int, *, backward: bool) -> None:
+    """Note that ``into`` reads a later layer's parameters, as it does its forward.
+
+    With ``backward`` it makes their gradients too, and after that they may change.
+    """
+    for k, slot in enumerate(net.slots):
+        if layer in slot.users:
+            ready = min(slot.ready_after, into) if backward else slot.ready_after
+            net.slots[k] = replace(slot, ready_after=ready, fused_into=into)
+
+
+def _relu_at(net: Net, index: int, layer: BatchNorm) -> ReLU | None:
+    """Layer ``index`` if it is a ReLU that the batch norm can do too."""
+    relu = net.layers[index]
+    return relu if isinstance(relu, ReLU) and layer.can_fuse_relu(relu) else None
 
 
 def _keep_input(net: Net, index: int) -> None:

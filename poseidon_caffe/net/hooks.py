@@ -62,6 +62,7 @@ class ParamSlot:
             it shares with nobody), or None.
         statistics: running statistics (BatchNorm), which no rule but every forward
             changes; workers average them.
+        fused_into: layer that reads the values too, as it does a user's work; or None.
     """
 
     index: int
@@ -75,6 +76,14 @@ class ParamSlot:
     ready_after: int
     source: FactorSource | None = None
     statistics: bool = False
+    fused_into: int | None = None
+
+    @property
+    def readers(self) -> tuple[int, ...]:
+        """Indices of all layers whose forward reads the values, ascending."""
+        if self.fused_into is None:
+            return self.users
+        return tuple(sorted({*self.users, self.fused_into}))
 
     def factors(self) -> tuple[Array, Array] | None:
         """(top diff, bottom data) when the gradient is their product, else None."""

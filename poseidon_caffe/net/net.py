@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,6 +57,7 @@ class Net(NetWeights):
         room_bytes: free memory when the net began to be built.
         reshapes: how often a layer had to follow other shapes.
         pool: what BatchNorm pools its moments with (`set_pool`), or None.
+        pooled: indices of the layers that do.
         loss_scale: a factor on all gradients, for who takes it out again; or None.
 
     Raises:
@@ -67,6 +66,7 @@ class Net(NetWeights):
     """
 
     pool: Pool | None = None
+    pooled: frozenset[int] = frozenset()
     loss_scale: LossScale | None = None
     reshapes: int = 0
 
@@ -104,8 +104,7 @@ class Net(NetWeights):
         self.top_names = [wire.top for wire in built.wiring]
         self.bottom_need_backward = [wire.bottom_need for wire in built.wiring]
         self.layer_need_backward = [wire.need for wire in built.wiring]
-        self.params = built.table.blobs
-        self.param_names = built.table.names
+        self.params, self.param_names = built.table.blobs, built.table.names
         self.learnable = built.table.learnable
         self.param_owner = built.table.owner_of
         self.slots: list[ParamSlot] = built.table.slots(self.layers)
@@ -129,6 +128,7 @@ class Net(NetWeights):
         self._shapes = [self._layer_shapes(i) for i in range(len(self.layers))]
         self._take_stored_params()
         self._optimise()
+        self._ready_after = _by_layer(self.slots)
         records = options.capture and obstacle(self) is None
         self._replay = StepReplay(self) if records else None
 
@@ -200,20 +200,9 @@ class Net(NetWeights):
             How many layers it concerns.
         """
         self.pool = pool
-        return sum(layer.set_pool(pool) for layer in self.layers)
-
-    def complete_slots_at(self, layer: int, earlier: int) -> None:
-        """Say that the backward of ``earlier`` is what makes ``layer``'s gradients.
-
-        And the last to read ``layer``'s parameters, which may change from then on.
-        """
-        self.__dict__.pop("_ready_after", None)
-        self.slots = [
-            replace(slot, ready_after=min(slot.ready_after, earlier))
-            if layer in slot.users
-            else slot
-            for slot in self.slots
-        ]
+        taking = [i for i, layer in enumerate(self.layers) if layer.set_pool(pool)]
+        self.pooled = frozenset(taking if pool is not None else ())
+        return len(taking)
 
     def layer_index(self, name: str) -> int:
         """Index of a layer.
@@ -248,9 +237,13 @@ class Net(NetWeights):
 
     def _forward(self, start: int, end: int | None, *, observed: bool) -> None:
         stop = len(self.layers) if end is None else end + 1
+        self.clear_loss()
+        self.run_forward(range(start, stop), observed=observed)
+
+    def clear_loss(self) -> None:
+        """Begin a pass: no loss yet."""
         if self._has_loss:
             self._total.clear()
-        self.run_forward(range(start, stop), observed=observed)
 
     def run_forward(self, indices: Iterable[int], *, observed: bool = False) -> None:
         """Run the layers with these indices; their losses are added to the total."""
@@ -290,6 +283,16 @@ class Net(NetWeights):
     def _backward(self, start: int | None, end: int, *, last_pass: bool) -> None:
         first = len(self.layers) - 1 if start is None else start
         for i in range(first, end - 1, -1):
+            self.run_backward((i,))
+            self.tell_ready(i, last_pass=last_pass)
+        if self.debug_info and start is None and end == 0:
+            self._debug.whole_net()
+        if last_pass:
+            self.observer.backward_done()
+
+    def run_backward(self, indices: Iterable[int]) -> None:
+        """Run the layers with these indices backward; the observer hears nothing."""
+        for i in indices:
             for hook in self.before_backward_hooks:
                 hook(i)
             if self.layer_need_backward[i]:
@@ -298,40 +301,23 @@ class Net(NetWeights):
                     self._debug.backward(i)
             for hook in self.after_backward_hooks:
                 hook(i)
-            self._tell_ready(i, last_pass=last_pass)
-        if self.debug_info and start is None and end == 0:
-            self._debug.whole_net()
-        if last_pass:
-            self.observer.backward_done()
 
-    def _tell_ready(self, layer: int, *, last_pass: bool) -> None:
+    def tell_ready(self, layer: int, *, last_pass: bool) -> None:
+        """Tell the observer of the gradients that a layer's backward completes."""
         for slot in self._ready_after.get(layer, ()):
             if last_pass:
                 self.observer.grad_ready(slot, DONE)
             elif slot.source is not None:
                 self.observer.factors_ready(slot)
 
-    @cached_property
-    def _ready_after(self) -> dict[int, list[ParamSlot]]:
-        found: dict[int, list[ParamSlot]] = {}
-        for slot in self.slots:
-            found.setdefault(slot.ready_after, []).append(slot)
-        return found
-
     def forward_backward(self, *, last_pass: bool = True) -> float:
         """One forward and one backward pass; the loss."""
-
-        def step(layers: Iterable[int]) -> None:
-            if self._has_loss:
-                self._total.clear()
-            self.run_forward(layers, observed=True)
-            self._backward(None, 0, last_pass=last_pass)
-
         with np.errstate(all="ignore"):
             if self._replay is not None and self._replay.can_run():
-                self._replay.run(step, last_pass=last_pass)
+                self._replay.run(last_pass=last_pass)
             else:
-                step(range(len(self.layers)))
+                self._forward(0, None, observed=True)
+                self._backward(None, 0, last_pass=last_pass)
             # Last: a GPU's host need not wait before all work has been given.
             return self._read_loss()
 
@@ -395,3 +381,11 @@ class Net(NetWeights):
         """Stop data threads and close databases."""
         for layer in self.layers:
             layer.close()
+
+
+def _by_layer(slots: Iterable[ParamSlot]) -> dict[int, list[ParamSlot]]:
+    """Slots by the layer whose backward completes their gradients."""
+    found: dict[int, list[ParamSlot]] = {}
+    for slot in slots:
+        found.setdefault(slot.ready_after, []).append(slot)
+    return found

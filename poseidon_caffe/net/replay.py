@@ -1,15 +1,17 @@
-"""Forward and backward of a net recorded once, then started by one call a step.
+"""Forward and backward of a net recorded once, then started by few calls a step.
 
 A GPU does a small layer in less time than Python needs to ask for it.  So the training
-step is recorded as a CUDA graph where it is the same each time: layers without bottoms
-(data) run as always, the others are replayed as long as shapes and memory stay.
+step is recorded as CUDA graphs where it is the same each time: layers without bottoms
+(data) run as always, the others are replayed as long as shapes and memory stay.  In one
+process that is one graph.  In a cluster it is one for each section of the step between
+two points at which the observer must be told something or may have to wait.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from poseidon_caffe.backend.protocols import Replay
@@ -20,19 +22,19 @@ from poseidon_caffe.types import Shape
 if TYPE_CHECKING:
     from poseidon_caffe.net.net import Net
 
-__all__ = ["StepReplay", "obstacle"]
+__all__ = ["Section", "StepReplay", "obstacle", "sections_of"]
 
 _MOST_RECORDS = 8
-"""Kinds of steps that are recorded at a time; further ones run as they are."""
+"""Kinds of steps that a section keeps recorded; further ones run as they are."""
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What one recorded step may be used for.
+    """What a recording may be used for.
 
     Attributes:
         shapes: of the blobs that data layers fill.
-        zeros: which parameters' gradients are to be overwritten, not added to.
+        zeros: which gradients of the section are to be overwritten, not added to.
         last_pass: whether it is the last of ``iter_size`` passes.
     """
 
@@ -43,16 +45,14 @@ class _Kind:
 
 @dataclass
 class _Record:
-    """A step that has run, and once it ran again, with nothing moved, its recording.
+    """A section that ran, and once it ran again, with nothing moved, its recording.
 
     Attributes:
-        state: of `StepReplay` when it ran.
         replay: the recording.
-        zeros_after: the flags of `_Kind.zeros` after the step.
+        zeros_after: the flags of `_Kind.zeros` after the section.
         runs: how often it was replayed.
     """
 
-    state: tuple[int, int]
     replay: Replay | None = None
     zeros_after: tuple[bool, ...] = ()
     runs: int = 0
@@ -70,19 +70,76 @@ def obstacle(net: Net) -> str | None:
     return None
 
 
+@dataclass
+class Section:
+    """A part of a step with nobody to tell, or to wait for, in its middle.
+
+    Attributes:
+        forward: indices of the layers that run forward, ascending.
+        backward: and then backward, descending.
+        first: whether the step begins with it.
+        is_recorded: it may be; what it does on the host is the same each time.
+        records: what was recorded of it.
+    """
+
+    forward: list[int] = field(default_factory=list)
+    backward: list[int] = field(default_factory=list)
+    first: bool = False
+    is_recorded: bool = True
+    records: dict[_Kind, _Record] = field(default_factory=dict)
+
+    def work(self, net: Net) -> None:
+        """Do it, layer by layer."""
+        if self.first:
+            net.clear_loss()
+        net.run_forward(self.forward)
+        net.run_backward(self.backward)
+
+
+def sections_of(net: Net, layers: Sequence[int], *, observed: bool) -> list[Section]:
+    """The parts of a step, in order; together they are all of it.
+
+    Args:
+        net: whose step it is.
+        layers: that run forward in it, ascending; all run backward.
+        observed: whether it is cut where an observer is told of parameters.
+    """
+    alone = net.pooled
+    waits = {i for slot in net.slots for i in slot.readers} if observed else set()
+    tells = {slot.ready_after for slot in net.slots} if observed else set()
+    found = [Section(first=True)]
+    for i in layers:
+        if i in alone or i in waits or not found[-1].is_recorded:
+            found.append(Section(is_recorded=i not in alone))
+        found[-1].forward.append(i)
+    for i in reversed(range(len(net.layers))):
+        last = found[-1]
+        told = last.backward and last.backward[-1] in tells
+        if i in alone or told or not last.is_recorded:
+            found.append(Section(is_recorded=i not in alone))
+        found[-1].backward.append(i)
+    return [part for part in found if part.first or part.forward or part.backward]
+
+
 class StepReplay:
     """Does a net's steps, recorded where that is possible.
 
     Args:
         net: that has no `obstacle`.
+
+    Attributes:
+        sections: of the steps that are done now.
     """
 
     def __init__(self, net: Net) -> None:
         self._net = net
         self._sources = [i for i, bottom in enumerate(net.bottom_blobs) if not bottom]
         self._rest = [i for i, bottom in enumerate(net.bottom_blobs) if bottom]
-        self._records: dict[_Kind, _Record] = {}
         self._is_able = True
+        self._cut: tuple[bool, frozenset[int]] | None = None
+        self._state = _state(net)
+        self.sections: list[Section] = []
+        self._slots: list[list[int]] = []
 
     def can_run(self) -> bool:
         """Whether that can be done, and nobody needs to be told of layers now."""
@@ -91,70 +148,115 @@ class StepReplay:
             net.before_forward_hooks, net.after_forward_hooks,
             net.before_backward_hooks, net.after_backward_hooks,
         )  # fmt: skip
-        watched = not isinstance(net.observer, NullObserver) or net.pool is not None
-        return self._is_able and not (net.debug_info or watched or any(hooks))
+        return self._is_able and not (net.debug_info or any(hooks))
 
-    def run(self, work: Callable[[list[int]], None], *, last_pass: bool) -> None:
+    def run(self, *, last_pass: bool) -> None:
         """Do one step.
 
         Args:
-            work: forward of the layers with these indices, and the whole backward.
             last_pass: of ``iter_size``.
         """
         net = self._net
-        net.run_forward(self._sources)
-        kind = _Kind(self._shapes(), self._zeros(), last_pass)
-        record = self._records.get(kind)
-        if record is None or record.state != self._state():
-            work(self._rest)
-            self._note(kind)
+        self._follow()
+        net.run_forward(self._sources, observed=True)
+        shapes, fresh = self._shapes(), []
+        for section, slots in zip(self.sections, self._slots, strict=True):
+            for i in section.forward:
+                net.observer.before_forward(i)
+            kind = _Kind(shapes, self._zeros(slots), last_pass)
+            if not self._run(section, kind, slots):
+                fresh.append((section, kind))
+            for i in section.backward:
+                net.tell_ready(i, last_pass=last_pass)
+        if last_pass:
+            net.observer.backward_done()
+        self._settle(fresh)
+
+    def _settle(self, fresh: list[tuple[Section, _Kind]]) -> None:
+        """Remember the sections that ran, and forget what can no longer be replayed.
+
+        When something moves all begin anew together: what a layer's Python code
+        leaves in forward and backward must be of the same step.
+        """
+        state = _state(self._net)
+        if state != self._state:
+            self._state = state
+            self._forget()
+            if len(fresh) < sum(each.is_recorded for each in self.sections):
+                return
+        for section, kind in fresh:
+            if len(section.records) < _MOST_RECORDS:
+                section.records[kind] = _Record()
+
+    def _forget(self) -> None:
+        for section in self.sections:
+            section.records = {}
+
+    def _follow(self) -> None:
+        """Cut the step anew when somebody else watches, or pools moments."""
+        net = self._net
+        cut = not isinstance(net.observer, NullObserver), net.pooled
+        if cut == self._cut:
             return
-        if record.replay is None and not self._record(record, kind, work):
-            work(self._rest)
-            return
+        self._cut = cut
+        self.sections = sections_of(net, self._rest, observed=cut[0])
+        self._slots = [
+            [s.index for s in net.slots if {*part.backward} & {*s.users, s.ready_after}]
+            for part in self.sections
+        ]
+
+    def _run(self, section: Section, kind: _Kind, slots: list[int]) -> bool:
+        """Do a section; whether by a recording, or if it never has one."""
+        net = self._net
+        if not (section.is_recorded and self._is_able):
+            section.work(net)
+            return True
+        record = section.records.get(kind)
+        if record is None or self._state != _state(net):
+            section.work(net)
+            return False
+        if record.replay is None and not self._record(section, record, kind, slots):
+            section.work(net)
+            return True
         assert record.replay is not None
         record.replay.run()
         record.runs += 1
-        self._set_zeros(record.zeros_after)
+        self._set_zeros(slots, record.zeros_after)
+        return True
 
     def _record(
-        self, record: _Record, kind: _Kind, work: Callable[[list[int]], None]
+        self, section: Section, record: _Record, kind: _Kind, slots: list[int]
     ) -> bool:
-        """Record a step; False where the backend cannot, which ends all recording."""
+        """Record a section; False where the backend cannot, and never will."""
+        net = self._net
         try:
-            record.replay = self._net.ops.capture(lambda: work(self._rest))
+            record.replay = net.ops.capture(lambda: section.work(net))
         except BackendError as error:
             message = f"steps are not recorded, and so start more slowly: {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
-            self._is_able, self._records = False, {}
-            self._set_zeros(kind.zeros)
+            self._is_able = False
+            self._forget()
+            self._set_zeros(slots, kind.zeros)
             return False
-        record.zeros_after = self._zeros()
+        record.zeros_after = self._zeros(slots)
         return True
-
-    def _state(self) -> tuple[int, int]:
-        """Counts that change when memory moves or a layer sees other shapes.
-
-        They never come back, so what was recorded before is of no use then: its
-        arrays may be others' by now, and layers may have made new ones.
-        """
-        return self._net.ops.memory.allocations, self._net.reshapes
-
-    def _note(self, kind: _Kind) -> None:
-        """Remember that a step has run, and forget what can no longer be replayed."""
-        state = self._state()
-        kept = {k: r for k, r in self._records.items() if r.state == state}
-        if len(kept) < _MOST_RECORDS:
-            kept[kind] = _Record(state)
-        self._records = kept
 
     def _shapes(self) -> tuple[Shape, ...]:
         net = self._net
         return tuple(blob.shape for i in self._sources for blob in net.top_blobs[i])
 
-    def _zeros(self) -> tuple[bool, ...]:
-        return tuple(blob.diff_is_zero for blob in self._net.learnable)
+    def _zeros(self, slots: list[int]) -> tuple[bool, ...]:
+        return tuple(self._net.learnable[slot].diff_is_zero for slot in slots)
 
-    def _set_zeros(self, zeros: tuple[bool, ...]) -> None:
-        for blob, zero in zip(self._net.learnable, zeros, strict=True):
-            blob.diff_is_zero = zero
+    def _set_zeros(self, slots: list[int], zeros: tuple[bool, ...]) -> None:
+        for slot, zero in zip(slots, zeros, strict=True):
+            self._net.learnable[slot].diff_is_zero = zero
+
+
+def _state(net: Net) -> tuple[int, int]:
+    """Counts that change when memory moves or a layer sees other shapes.
+
+    They never come back, so what was recorded before is of no use then: its arrays may
+    be others' by now, and layers may have made new ones.
+    """
+    return net.ops.memory.allocations, net.reshapes

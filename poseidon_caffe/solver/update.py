@@ -188,9 +188,8 @@ class Updater:
         # Frozen parameters have gradients too where backward is forced, and count.
         forced = bool(self._net.param.force_backward)
         for slot in self._net.slots:
-            if slot.lr_mult != 0:
-                sync.wait(slot.index)
             if slot.lr_mult != 0 or forced:
+                sync.wait(slot.index)
                 found.append(self._net.learnable[slot.index].diff.reshape(-1))
         return math.sqrt(self._net.ops.sumsq_of(found))
 

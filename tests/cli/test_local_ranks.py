@@ -5,6 +5,7 @@ The ranks compute on the CPU but where a test says otherwise.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from typing import Self
 import pytest
 
 from poseidon_caffe.cli import local_ranks as module
-from poseidon_caffe.cli.local_ranks import find_mpirun, rank_environment
+from poseidon_caffe.cli.local_ranks import Relay, find_mpirun, rank_environment
 from poseidon_caffe.errors import ClusterError
+from poseidon_caffe.report.console import INTERRUPTED
 from tests.cli.program import Workspace, environment
 
 STARTER = Path(__file__).with_name("local_ranks.py")
@@ -52,6 +54,22 @@ def test_no_mpirun_is_an_error_that_says_what_to_install(monkeypatch, tmp_path):
         find_mpirun()
     (tmp_path / "mpirun").touch(mode=0o755)
     assert find_mpirun() == str(tmp_path / "mpirun")
+
+
+def test_a_signal_while_mpirun_is_being_started_reaches_it(monkeypatch):
+    real = subprocess.Popen
+
+    def popen(*args, **more):
+        process = real(*args, **more)
+        os.kill(os.getpid(), signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(module.subprocess, "Popen", popen)
+    began = time.monotonic()
+    with Relay("stop") as relay:
+        relay.start(["sleep", str(TIMEOUT_S)], os.environ)
+        assert relay.wait() == INTERRUPTED
+    assert time.monotonic() - began < TIMEOUT_S / 2
 
 
 class Starter:

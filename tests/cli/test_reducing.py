@@ -7,9 +7,16 @@ from dataclasses import replace
 import pytest
 
 from poseidon_caffe.backend.gpu.settings import GpuSettings
+from poseidon_caffe.cli import reducing as module
 from poseidon_caffe.cli.cluster_flags import CLUSTER_FLAGS
 from poseidon_caffe.cli.flags import parse
-from poseidon_caffe.cli.reducing import Seat, meet, obstacle, wants_nccl
+from poseidon_caffe.cli.reducing import (
+    Seat,
+    meet,
+    obstacle,
+    wants_device_factors,
+    wants_nccl,
+)
 from poseidon_caffe.errors import UsageError
 
 SEATS = [Seat("a", f"0000:0{k}:00.0") for k in range(3)]
@@ -76,3 +83,16 @@ def test_seats_are_told():
     assert seat == Seat("here", "emulated 1", "", is_emulated=True)
     assert meet(Echo(), seat) == [seat, seat]
     assert Seat.of("here", None) == Seat("here")
+
+
+def test_factors_that_stay_on_the_gpu(monkeypatch):
+    real, emulated = GpuSettings(device=0), GpuSettings(device=0, emulated=True)
+    for says, wanted in ((True, True), (False, False)):
+        monkeypatch.setattr(module, "mpi_takes_device_memory", lambda says=says: says)
+        assert wants_device_factors(given(), real) == wanted
+        assert wants_device_factors(given("--cuda_aware_mpi"), real)
+        assert not wants_device_factors(given("--cuda_aware_mpi=off"), real)
+        assert not wants_device_factors(given("--cuda_aware_mpi=on"), None)
+        # The emulator's memory is the processor's: any MPI takes it, when told to.
+        assert not wants_device_factors(given(), emulated)
+        assert wants_device_factors(given("--cuda_aware_mpi=on"), emulated)

@@ -34,6 +34,7 @@ WAYS = {
     "passes": {"more": "iter_size: 2"},
     "shared": {"net": "shared"},
     "pooled": {"net": "batch_norm", "pooled": True},
+    "fused": {"net": "fused", "pooled": True},
     "server": {"servers": 1},
     "waiting": {"settings": {"overlap": False}},
     "ssp": {"settings": {"force_ssp": True}},
@@ -59,10 +60,18 @@ REDUCED = {
     },
     "reduced-shared": {"net": "shared", "nccl": True, "more": "clip_gradients: 0.9"},
 }
+AWARE = {
+    "aware": {"device_factors": True},
+    "aware-all": {
+        "device_factors": True,
+        "more": "clip_gradients: 0.5 iter_size: 2",
+        "settings": {"overlap": False},
+    },
+}
 
 
 def trial(workers, backend, solver, mode, way):
-    kind = {**WAYS, **REDUCED}[way]
+    kind = {**WAYS, **REDUCED, **AWARE}[way]
     settings = {"svb": mode, **kind.get("settings", {})}
     name = f"{backend}-{workers}-{solver}-{mode}-{way}"
     kind = {**kind, "settings": settings}
@@ -93,11 +102,14 @@ GPU = named(
             (2, "AdaDelta", "off", "merged"),
             (3, "Adam", "auto", "shared"),
             (2, "SGD", "on", "pooled"),
+            (2, "SGD", "off", "fused"),
             (3, "SGD", "off", "ssp"),
             (2, "Adam", "auto", "waiting"),
             (3, "SGD", "auto", "reduced"),
             (2, "Adam", "auto", "reduced-all"),
             (2, "AdaDelta", "auto", "reduced-shared"),
+            (3, "SGD", "on", "aware"),
+            (2, "Adam", "on", "aware-all"),
         )
     ]
 )
@@ -185,6 +197,10 @@ def on_gpus(tmp_path_factory, records):
 @pytest.mark.parametrize("name", GPU)
 def test_gpus_together_are_one_cpu(on_gpus, records, name):
     check(GPU[name], on_gpus[name], records)
+    # Steps are replayed in sections, between which gradients leave and values arrive.
+    runs = on_gpus[name].plan["replays"]
+    assert len(runs) > 2
+    assert sum(runs) > 2 * len(runs)
 
 
 @pytest.mark.mpi

@@ -16,6 +16,7 @@ from poseidon_caffe.comm.fake import FakeNetwork
 from poseidon_caffe.comm.heartbeat import HEARTBEAT_TAG, Heartbeat, Pulse
 from poseidon_caffe.comm.process import GONE
 from poseidon_caffe.comm.settings import ClusterSettings
+from tests.comm.couriers import turn_all, unstarted
 
 LIMITS = Limits(interval_s=0.02, silent_s=0.2, warning_s=0.3, end_s=1)
 LAYERS = ("data", "conv1", "loss")
@@ -195,6 +196,18 @@ def test_a_verdict_is_told_even_to_those_that_do_not_answer():
         couriers[1].call(beats[1].send)
         becomes(lambda: beats[0].signs()[1].blames == 0)
         assert beats[0].signs()[1].blames_for is Cause.SILENT
+
+
+def test_a_beat_while_the_goodbye_is_on_its_way_sends_no_second_one():
+    couriers = unstarted(2, eager_bytes=-1)
+    beats = [Heartbeat(courier, LIMITS, None) for courier in couriers]
+    for beat in beats:
+        beat.open()
+    for beat in beats:
+        beat.leave()
+        beat.send()
+    turn_all(couriers, lambda: all(beat.is_done() for beat in beats))
+    assert not any(beat.is_sending() for beat in beats), "nobody listens any more"
 
 
 def test_goodbyes_leave_nothing_under_way():

@@ -80,6 +80,8 @@ class Far(Tiny):
 
     device: EmulatedDevice | None = None
     is_free: bool = False
+    carries = MirrorCarrier
+    rebuilds = MirrorRebuilder
 
     def __post_init__(self):
         super().__post_init__()
@@ -134,11 +136,11 @@ class Far(Tiny):
 
     def model(self, courier, *, on_device=True, **settings):
         ways = self.ops.transfers()
-        carrier = MirrorCarrier(courier, self.slots, self.blobs, ways)
+        carrier = self.carries(courier, self.slots, self.blobs, ways)
         rebuilder = None
         if on_device:
             updater = FarMomentum(self.ops, self.blobs)
-            rebuilder = MirrorRebuilder(courier, carrier, self.ops, ways, updater)
+            rebuilder = self.rebuilds(courier, carrier, self.ops, ways, updater)
         settings |= {"carrier": carrier, "rebuilder": rebuilder}
         far, self.blobs = self.blobs, carrier.mirrors
         try:

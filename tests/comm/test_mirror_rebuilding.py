@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from poseidon_caffe.backend.gpu.emulator.array import host_view
 from poseidon_caffe.backend.gpu.emulator.device import EmulatedDevice
@@ -12,9 +13,27 @@ from tests.comm import support
 from tests.comm.test_mirror import Far
 
 
-def run(settings, work):
+class Clearing(EmulatedDevice):
+    """Keeps the sizes of what it cleared, but of new memory."""
+
+    def __init__(self, schedule):
+        self.cleared = []
+        super().__init__(schedule=schedule)
+
+    def zeros(self, count, dtype):
+        before = len(self.cleared)
+        array = super().zeros(count, dtype)
+        del self.cleared[before:]
+        return array
+
+    def clear(self, array):
+        self.cleared.append(array.size)
+        super().clear(array)
+
+
+def run(settings, work, chances=(0.5, 0.5)):
     def on_rank(rank, cluster):
-        device = EmulatedDevice(schedule=Schedule(seed=rank))
+        device = Clearing(Schedule(*chances, seed=rank))
         tiny = Far(device=device)
         attached = cluster.attach(tiny.model(cluster.courier))
         work(rank, tiny, attached, cluster)
@@ -29,6 +48,7 @@ def test_values_of_weights_and_biases_never_leave_the_device():
 
     def work(rank, tiny, attached, cluster):
         copies = tiny.device.copies
+        assert all(each._data is None for each in attached._model.carrier.mirrors)
         support.drive(tiny, attached, rank, 1)
         before = copies.to_host_bytes, copies.to_device_bytes
         support.drive(tiny, attached, rank, 2)
@@ -40,6 +60,17 @@ def test_values_of_weights_and_biases_never_leave_the_device():
     # those of both workers to here.
     own = 2 * 3 * 8 * sum((40 + 30, 30 + 50, 50 + 7))
     assert counts == {0: [own, 2 * own], 1: [own, 2 * own]}
+
+
+@pytest.mark.parametrize("chances", [(0, 1), (0.3, 0.9)])
+def test_the_first_factors_outlast_the_clearing_of_their_memory(chances):
+    def work(rank, tiny, attached, cluster):
+        support.drive(tiny, attached, rank, 2)
+        assert not tiny.device.cleared, "gradients that are overwritten"
+
+    expected = support.alone(support.Tiny(), 2, 2)
+    for tiny in run(ClusterSettings(svb="on"), work, chances):
+        np.testing.assert_allclose(tiny.state(), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_replicas_that_drifted_are_mended_with_their_history():

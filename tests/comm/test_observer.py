@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from poseidon_caffe.comm.observer import ClusterObserver
@@ -88,6 +90,18 @@ def test_a_layer_waits_for_all_its_slots():
     observer.backward_done()
     observer.before_forward(1)
     assert log.take() == [("enter", 2, 11, 11), ("enter", 3, 11, 11)]
+
+
+def test_who_does_another_layers_work_waits_for_its_slots():
+    log = Log(ROWS)
+    model = Tiny(widths=(4, 3, 2)).model()
+    slots = [replace(s, fused_into=0) if s.index > 1 else s for s in model.slots]
+    observer = ClusterObserver(
+        replace(model, slots=slots), ROWS, log, log, log, ClusterSettings(),
+        lambda i, layer: None,
+    )  # fmt: skip
+    observer.before_forward(0)
+    assert [entered[1] for entered in log.take()] == [0, 1, 2, 3]
 
 
 def test_staleness_asks_for_older_values_but_none_from_before_the_start():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from poseidon_caffe.comm.link import LINK_CLASSES, MEMORY, LinkClass
 from poseidon_caffe.comm.policy import (
-    REBUILD_FLOPS_PER_S,
-    UPDATE_BYTES_PER_S,
+    GPU,
+    PROCESSOR,
     choose,
     describe,
 )
@@ -96,10 +96,14 @@ def test_rebuilding_costs_too_much_on_a_fast_link_only():
     assert not fast.by_factors
     operations = 2 * 64 * 7 * 4096 * 25088
     # Six arrays pass through memory for the seven eighths that others would update.
-    update_s = 6 * 4 * 4096 * 25088 * 7 / 8 / UPDATE_BYTES_PER_S
-    told = f"rebuilding costs {operations / REBUILD_FLOPS_PER_S + update_s:.3g} s"
+    update_s = 6 * 4 * 4096 * 25088 * 7 / 8 / PROCESSOR.update_bytes_per_s
+    rebuild_s = operations / PROCESSOR.rebuild_flops_per_s + update_s
+    told = f"rebuilding costs {rebuild_s:.3g} s"
     assert told in slow.reason
     assert told in fast.reason
+    (on_gpus,) = decide(slots, 64, workers=8, link=LINK_CLASSES[-1], speed=GPU)
+    assert on_gpus.by_factors, "which rebuild in a hundredth of the time"
+    assert on_gpus.factors_bytes == fast.factors_bytes
 
 
 @given(

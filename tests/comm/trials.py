@@ -101,6 +101,12 @@ layer { name: "scale" type: "Scale" bottom: "bn" top: "scale"
     + _IP1.format(name="ip1", bottom="scale", top="ip1", shared="")
     + _END,
 }  # fmt: skip
+# What changes a BatchNorm's top in place is done by the BatchNorm.
+NETS["fused"] = (
+    NETS["batch_norm"]
+    .replace('bottom: "bn" top: "scale"', 'bottom: "bn" top: "bn"')
+    .replace('bottom: "scale"', 'bottom: "bn"')
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,7 @@ class Trial:
         merge_bytes: of small slots.
         pooled: BatchNorm over all workers.
         nccl: every rank updates itself, with means as NCCL would make them.
+        device_factors: MPI takes factors from and to the memory of the device.
         iterations: how many.
         batch: of a worker.
     """
@@ -133,6 +140,7 @@ class Trial:
     merge_bytes: int = 2048
     pooled: bool = False
     nccl: bool = False
+    device_factors: bool = False
     iterations: int = 30
     batch: int = BATCH
 
@@ -169,7 +177,8 @@ class Result:
     Attributes:
         arrays: in float64 or float32, as they were.
         plan: the cluster's: how many rows and owners, how many pieces at most in a
-            row, which slots travel as factors.
+            row, which slots travel as factors; how often rank 0 replayed each recorded
+            section of its steps.
         digests: of each worker's parameters.
     """
 
@@ -238,8 +247,9 @@ def arrays_of(solver: Solver, recorder: Recorder) -> dict[str, Array]:
 def alone(trial: Trial, source: Path) -> Result:
     """The same training in this process, with all workers' batches as one."""
     kept = replace(
-        trial, name="", workers=0, servers=0, settings={}, pooled=False, nccl=False
-    )
+        trial, name="", workers=0, servers=0, settings={}, pooled=False, nccl=False,
+        device_factors=False,
+    )  # fmt: skip
     if trial.backend == "gpu":
         kept = replace(kept, backend="cpu")
     key = json.dumps({**asdict(kept), "merge_bytes": 0})

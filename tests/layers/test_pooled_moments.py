@@ -127,6 +127,28 @@ def test_workers_equal_one_with_all_records(kind, shape, in_place):
     assert workers.calls == [6] * WORKERS
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_relu_of_its_own_goes_with_it(in_place):
+    """As the batch norm of all records and a ReLU after it."""
+    workers, total = Workers(), WORKERS * BATCH
+    runs = [norm("reference", in_place=in_place) for _ in range(WORKERS)]
+    for rank, run in enumerate(runs):
+        relu = build("ReLU", "", [(BATCH, *SHAPE)]).layer
+        assert run.layer.can_fuse_relu(relu)
+        run.layer.fuse_relu(relu)
+        run.reshape()
+        run.layer.set_pool(workers.pool(rank))
+    x, dy = records(total), records(total, mean=0.3, seed=4)
+    one = norm("reference", total, in_place=in_place)
+    one.bottom[0].data[...] = x
+    y = one.forward()[0]
+    one.top[0].diff[...] = np.where(y > 0, dy, 0) / WORKERS
+    dx = one.backward()[0]
+    parts = workers.run(lambda r: step(runs[r], part(x, r), part(dy, r)))
+    assert_close(np.concatenate([p[0] for p in parts]), np.maximum(y, 0), 1e-10)
+    assert_close(np.concatenate([p[1] for p in parts]) / WORKERS, dx, 1e-10)
+
+
 def test_large_means_cancel_nothing():
     workers, total = Workers(), WORKERS * BATCH
     runs = pooled_runs("reference", workers)

@@ -108,3 +108,9 @@ def assert_same(ours, theirs):
     for a, b in zip(ours, theirs, strict=True):
         assert a.shape == b.shape
         assert a.tobytes() == b.tobytes()
+
+
+def replays(net):
+    """How often each recording of a net's steps was replayed since it was made."""
+    sections = net._replay.sections
+    return [record.runs for each in sections for record in each.records.values()]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from poseidon_caffe.backend.select import get_ops
+from poseidon_caffe.net.hooks import NullObserver
 from poseidon_caffe.net.net import Net, NetOptions
 from poseidon_caffe.schema.upgrade import parse_net
 from poseidon_caffe.types import Phase
@@ -135,14 +136,54 @@ layer { name: "more" type: "Eltwise" bottom: "sum" bottom: "b2" top: "more"
 )
 
 
+def product(name, bottom, extra="", param=""):
+    fill = 'weight_filler { type: "xavier" } bias_filler { type: "uniform" }'
+    return f"""
+layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" {param}
+  inner_product_param {{ num_output: 12 {extra} {fill} }} }}
+"""
+
+
+# Biases, none, frozen ones; a batch norm without a scale; dropout after a ReLU.
+BIASED = (
+    INPUT
+    + conv("c1", "data")
+    + in_place("r1", "ReLU", "c1", "relu_param { negative_slope: 0.1 }")
+    + conv("c2", "c1", "num_output: 8 kernel_size: 1 bias_term: false")
+    + in_place("r2", "ReLU", "c2")
+    + conv("c3", "c2", "num_output: 16 kernel_size: 3")
+    + in_place("bn3", "BatchNorm", "c3")
+    + in_place("r3", "ReLU", "c3")
+    + product("f4", "c3")
+    + in_place("r4", "ReLU", "f4")
+    + in_place("d4", "Dropout", "f4")
+    + product(
+        "f5", "f4", "transpose: true", "param { lr_mult: 1 } param { lr_mult: 0 }"
+    )
+    + in_place("r5", "ReLU", "f5", "relu_param { negative_slope: 0.2 }")
+    + product("f6", "f5", "bias_term: false")
+    + in_place("r6", "ReLU", "f6", "relu_param { negative_slope: -0.5 }")
+    + product("f7", "f6", "", 'param { name: "w" } param { name: "b" }')
+    + in_place("r7", "ReLU", "f7")
+    + product("f8", "f7", "", 'param { name: "w" } param { name: "b" }')
+    + in_place("r8", "ReLU", "f8")
+    + LOSS % "f8"
+)
+
+
 @pytest.mark.parametrize("backend", ["reference", "gpu"])
-def test_a_relu_goes_backward_with_the_layer_before(backend):
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [(RECTIFIED, "r1 r2 r3 r4"), (BIASED, "r1 r2 r3 r4 r5 r7 r8")],
+    ids=["rectified", "biased"],
+)
+def test_a_relu_goes_backward_with_the_layer_before(backend, text, want):
     """Where the backend's kernels do that; gradients stay the same."""
     ops = gpu_ops() if backend == "gpu" else get_ops(backend)
-    plain = on(ops, RECTIFIED)
-    fused = on(ops, RECTIFIED, fuse=True, share_memory=True)
+    plain = on(ops, text)
+    fused = on(ops, text, fuse=True, share_memory=True)
     skipped = [layer.name for layer in fused.layers if layer.skip_backward]
-    assert skipped == ["r1", "r2", "r3", "r4"]
+    assert skipped == want.split()
     for _ in range(2):
         losses = []
         for net in (plain, fused):
@@ -171,11 +212,11 @@ def test_fused_training_shows_every_named_blob(name):
         )
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_fused_scoring_computes_the_same(name):
-    plain = make_net(NETS[name], phase=Phase.TEST)
+@pytest.mark.parametrize("text", [*NETS.values(), BIASED], ids=[*NETS, "biased"])
+def test_fused_scoring_computes_the_same(text):
+    plain = make_net(text, phase=Phase.TEST)
     fused = make_net(
-        NETS[name],
+        text,
         phase=Phase.TEST,
         fuse=True,
         share_memory=True,
@@ -199,6 +240,9 @@ def test_what_is_fused():
     assert skipped == ["s1", "s2", "r2"]
     net = make_net(INCEPTION, fuse=True)
     assert [x.name for x in net.layers if x.skip_forward] == ["r0", "ra", "rb"]
+    scoring = make_net(BIASED, phase=Phase.TEST, fuse=True, forward_only=True)
+    skipped = [layer.name for layer in scoring.layers if layer.skip_forward]
+    assert skipped == [f"r{i}" for i in range(1, 9)]
     scoring = make_net(RESIDUAL, phase=Phase.TEST, fuse=True, forward_only=True)
     skipped = [layer.name for layer in scoring.layers if layer.skip_forward]
     assert skipped == ["s1", "r1", "s2", "r2"]
@@ -209,6 +253,43 @@ def test_gradients_of_a_fused_scale_are_ready_with_its_batch_norm():
     bn1 = net.layer_index("bn1")
     ready = {slot.name: slot.ready_after for slot in net.slots}
     assert ready["s1/0"] == ready["s1/1"] == bn1
+    readers = {slot.name: slot.readers for slot in net.slots}
+    assert readers["s1/0"] == readers["s1/1"] == (bn1, bn1 + 1)
+    assert readers["bn1/0"] == (bn1,)
+
+
+class Late(NullObserver):
+    """Values come as late as they may: before the first layer that reads them."""
+
+    def __init__(self, net, values):
+        self.net, self.values = net, values
+
+    def before_forward(self, layer):
+        for slot in self.net.slots:
+            if slot.readers[0] == layer and not slot.statistics:
+                blob = self.net.learnable[slot.index]
+                blob.mutable_cpu_data[...] = self.values[slot.index]
+                blob.touch()
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("fuse", [False, True])
+def test_no_layer_reads_a_parameter_before_it_is_waited_for(name, fuse):
+    early, late = (make_net(NETS[name], fuse=fuse) for _ in range(2))
+    rng = np.random.default_rng(2)
+    for _ in range(2):
+        values = [rng.uniform(0.2, 0.6, blob.shape) for blob in early.learnable]
+        late.observer = Late(late, values)
+        for slot, blob in zip(early.slots, early.learnable, strict=True):
+            if not slot.statistics:
+                blob.mutable_cpu_data[...] = values[slot.index]
+                blob.touch()
+        for net in (early, late):
+            fill_inputs(net)
+            net.clear_param_diffs()
+        assert late.forward_backward() == early.forward_backward()
+        for one, other in zip(early.learnable, late.learnable, strict=True):
+            np.testing.assert_array_equal(one.cpu_diff, other.cpu_diff)
 
 
 def test_not_in_place_is_not_fused():

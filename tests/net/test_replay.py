@@ -7,12 +7,12 @@ import pytest
 
 from poseidon_caffe.net.net import Net
 from poseidon_caffe.net.options import NetOptions
-from poseidon_caffe.net.replay import obstacle
+from poseidon_caffe.net.replay import obstacle, sections_of
 from poseidon_caffe.schema.upgrade import parse_net
 from poseidon_caffe.solver.solver import Solver, SolverOptions
 from poseidon_caffe.types import Phase
 from tests.devices import gpu_ops
-from tests.net.support import DATA, SMALL, conv, fc, layer, loss
+from tests.net.support import DATA, SMALL, conv, fc, layer, loss, replays
 from tests.solver.support import make_param
 
 DROPOUT = (
@@ -131,11 +131,6 @@ def assert_equal(ours, theirs):
     for one, other in zip(ours, theirs, strict=True):
         assert one.shape == other.shape
         np.testing.assert_array_equal(one, other)
-
-
-def replays(net):
-    """How often each kind of step was replayed since it was recorded last."""
-    return [record.runs for record in net._replay._records.values()]
 
 
 @pytest.mark.parametrize("passes", [1, 3])
@@ -260,7 +255,7 @@ def test_memory_that_moves_in_every_step_ends_the_recording():
     for _ in range(12):
         gpu_ops().memory.zeros(16, np.float32)
         assert_equal(passed(net), want)
-    assert net._replay._records
+    assert net._replay.sections[0].records
     assert replays(net) == [0]
 
 
@@ -390,3 +385,152 @@ def test_what_cannot_be_recorded_runs_as_it_is():
             got = passed(recorded)
         assert_equal(want, got)
     assert replays(recorded) == []
+
+
+def fetched(array):
+    """A device's array as a NumPy array."""
+    there = np.empty(array.shape, array.dtype)
+    gpu_ops().memory.download(array, there)
+    return there
+
+
+class Watcher:
+    """An observer that takes part, as a cluster's does: all that it was told.
+
+    Each layer's parameters are others before every forward, and gradients are read
+    when they are told of, and thrown away.
+    """
+
+    def __init__(self, net):
+        self.net, self.heard, self.steps = net, [], 0
+
+    def before_forward(self, layer):
+        self.heard.append(("forward", layer))
+        for k, slot in enumerate(self.net.slots):
+            if layer == slot.readers[0] and not slot.statistics:
+                values = self.net.learnable[slot.index].mutable_cpu_data
+                values[...] = values * 0.5 + 0.01 * (k - self.steps)
+
+    def grad_ready(self, slot, event):
+        event.wait()
+        blob = self.net.learnable[slot.index]
+        self.heard.append((slot.name, blob.diff_is_zero, blob.cpu_diff.copy()))
+        factors = slot.factors()
+        if factors is not None:
+            self.heard.append((f"{slot.name}, factors", *map(fetched, factors)))
+
+    def factors_ready(self, slot):
+        self.heard.append((f"{slot.name}, pass", slot.factors() is not None))
+
+    def backward_done(self):
+        self.heard.append(("done", self.steps))
+        self.steps += 1
+
+
+def watched_pass(net, passes=1):
+    """What an observer hears in a step, then its loss and the statistics."""
+    net.observer.heard.clear()
+    net.clear_param_diffs()
+    losses = [net.forward_backward(last_pass=k == passes - 1) for k in range(passes)]
+    blobs = [net.learnable[slot.index] for slot in net.slots if slot.statistics]
+    return [*net.observer.heard, ("loss", *losses, *(b.cpu_data for b in blobs))]
+
+
+def assert_heard_equal(ours, theirs):
+    assert [each[0] for each in ours] == [each[0] for each in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize("name", NETS)
+def test_an_observer_hears_of_gradients_when_they_are_there(name, passes):
+    nets = [make(NETS[name], capture=capture) for capture in (False, True)]
+    for net in nets:
+        net.observer = Watcher(net)
+    for number in range(5):
+        for net in nets:
+            feed(net, number)
+        assert_heard_equal(*(watched_pass(net, passes) for net in nets))
+    sections = nets[1]._replay.sections
+    assert len(sections) > 2
+    assert all(count >= 3 for count in replays(nets[1]))
+    # Each kind of pass has its own recording of each section.
+    assert len(replays(nets[1])) == passes * len(sections)
+
+
+def test_who_begins_to_watch_cuts_the_step():
+    plain, recorded = (make(NORMS, capture=capture) for capture in (False, True))
+    for number in range(9):
+        for net in (plain, recorded):
+            feed(net, number)
+            if number == 3:
+                net.observer = Watcher(net)
+            if number == 6:
+                net.observer = make(SMALL).observer  # which hears nothing
+        if 3 <= number < 6:
+            assert_heard_equal(*(watched_pass(net) for net in (plain, recorded)))
+        else:
+            assert_equal(passed(plain), passed(recorded))
+        assert all(count == number % 3 for count in replays(recorded) if count)
+    assert replays(recorded) == [2]
+
+
+class Alone:
+    """A pool of one worker, who adds up on the host."""
+
+    calls = 0
+
+    def sum(self, values):
+        self.calls += 1
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_layers_that_pool_their_moments_are_not_recorded(watched):
+    plain, recorded = (make(NORMS, capture=capture) for capture in (False, True))
+    pools = [Alone(), Alone()]
+    for net, pool in zip((plain, recorded), pools, strict=True):
+        assert net.set_pool(pool) == 1
+        if watched:
+            net.observer = Watcher(net)
+    run = watched_pass if watched else passed
+    equal = assert_heard_equal if watched else assert_equal
+    for number in range(5):
+        for net in (plain, recorded):
+            feed(net, number)
+        equal(run(plain), run(recorded))
+    assert pools[0].calls == pools[1].calls > 0
+    sections = recorded._replay.sections
+    alone = [each for each in sections if not each.is_recorded]
+    layers = [i for each in alone for i in (*each.forward, *each.backward)]
+    assert layers == 2 * [recorded.layer_index("bn")]
+    assert all(count >= 3 for count in replays(recorded))
+    recorded.set_pool(None)
+    plain.set_pool(None)
+    equal(run(plain), run(recorded))
+    assert not [s for s in recorded._replay.sections if not s.is_recorded]
+
+
+@pytest.mark.parametrize("observed", [False, True])
+@pytest.mark.parametrize("name", NETS)
+def test_sections_are_the_step_in_order(name, observed):
+    net = make(NETS[name])
+    layers = [i for i, bottoms in enumerate(net.bottom_blobs) if bottoms]
+    sections = sections_of(net, layers, observed=observed)
+    assert [i for each in sections for i in each.forward] == layers
+    everything = [i for each in sections for i in each.backward]
+    assert everything == list(reversed(range(len(net.layers))))
+    assert [each.first for each in sections] == [True] + [False] * (len(sections) - 1)
+    assert observed or len(sections) == 1
+    # Forward ends and backward begins in the same one.
+    assert sum(bool(each.forward and each.backward) for each in sections) == 1
+    if observed:
+        for slot in net.slots:
+            assert any(
+                each.backward and each.backward[-1] == slot.ready_after
+                for each in sections
+            )
+            for user in slot.readers:
+                assert any(each.forward[:1] == [user] for each in sections)

@@ -20,7 +20,7 @@ from tests.layers.harness import (
     inputs,
     top_weights,
 )
-from tests.net.support import DATA, conv, fc, layer, loss
+from tests.net.support import DATA, conv, fc, layer, loss, replays
 from tests.solver.support import make_param
 
 #: Layer types that work on the host, and those that bring data there.
@@ -76,9 +76,7 @@ def test_a_step_uploads_data_and_downloads_a_loss(rule, planned, recorded):
         assert (uploads, downloads) == (2, 1)
         assert up_bytes == 4 * (data.count + label.count)
         assert down_bytes == 16
-    assert solver.net._replay is None or sum(
-        record.runs for record in solver.net._replay._records.values()
-    )
+    assert solver.net._replay is None or replays(solver.net)
 
 
 def test_data_that_stays_is_not_copied_again():
@@ -132,6 +130,7 @@ def test_the_exceptions_are_what_the_types_say():
 
 
 def test_a_data_layer_uploads_one_parcel_a_step(tmp_path):
+    pytest.importorskip("lmdb")
     path, rng = tmp_path / "db", np.random.default_rng(0)
     with create_db(path, "lmdb") as db:
         for i in range(20):
@@ -147,9 +146,11 @@ def test_a_data_layer_uploads_one_parcel_a_step(tmp_path):
     try:
         solver.step(3)
         before = copies()
-        solver.step(4)
+        solver.step(16)
         up, down, _, down_bytes = copies() - before
     finally:
         solver.net.close()
-    assert (up, down, down_bytes) == (4, 4, 4 * 16)
-    assert [r.runs for r in solver.net._replay._records.values()] == [5]
+    assert (down, down_bytes) == (16, 16 * 16)
+    # Batches are uploaded ahead, by a thread: some more or less of them.
+    assert abs(up - 16) <= 4
+    assert replays(solver.net) == [17]

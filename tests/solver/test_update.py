@@ -7,6 +7,7 @@ import pytest
 
 from poseidon_caffe.errors import SolverError
 from poseidon_caffe.solver.events import DebugLine, GradientsClipped
+from poseidon_caffe.solver.sync import LocalSync
 from tests.solver.support import INPUT_NET, Recorder, feed, make_solver, weights
 
 
@@ -165,3 +166,21 @@ def test_the_norm_has_frozen_gradients_where_backward_is_forced(forced):
     assert g[0].any() == forced
     norm = np.sqrt(sum(np.square(a).sum() for a in g))
     assert recorder.of(GradientsClipped)[0].norm == pytest.approx(norm, rel=1e-5)
+
+
+class Waits(LocalSync):
+    """Keeps which slots were waited for."""
+
+    def __init__(self):
+        self.slots = set()
+
+    def wait(self, slot):
+        self.slots.add(slot)
+
+
+def test_the_norm_waits_for_all_that_counts_in_it():
+    solver = make_solver("clip_gradients: 0.001", "force_backward: true " + FROZEN)
+    solver.sync = Waits()
+    gradients(solver)
+    solver.apply_update()
+    assert solver.sync.slots == {slot.index for slot in solver.net.slots}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from poseidon_caffe.backend.cpu.dnnl import Arg, Desc, Dnnl, Primitive
+from poseidon_caffe.backend.cpu.dnnl import Alg, Arg, Desc, Dnnl, Primitive
+from poseidon_caffe.backend.cpu.eltwise import DnnlEltwise
 from poseidon_caffe.backend.reference.blas import ReferenceBlas
 from poseidon_caffe.types import Array
 
@@ -17,7 +18,7 @@ def _plain(*arrays: Array) -> bool:
     return all(a.dtype == _FLOAT32 and a.size and a.flags.c_contiguous for a in arrays)
 
 
-class CpuBlas(ReferenceBlas):
+class CpuBlas(DnnlEltwise, ReferenceBlas):
     """`BlasOps` on oneDNN, which shares its threads with every other kernel."""
 
     dnnl: Dnnl
@@ -65,11 +66,15 @@ class CpuBlas(ReferenceBlas):
         return self._products[key]
 
     def inner_product(
-        self, x: Array, w: Array, b: Array | None, y: Array, *, transpose: bool = False
-    ) -> None:
-        """y (M, N) = x (M, K) w^T + b; w is (N, K), or (K, N) if ``transpose``."""
+        self, x: Array, w: Array, b: Array | None, y: Array, *,
+        transpose: bool = False, relu: float | None = None,
+    ) -> None:  # fmt: skip
+        """y (M, N) = relu?(x (M, K) w^T + b); w is (N, K), or (K, N) if ``transpose``.
+
+        ``relu`` is the slope of negative values; None for no ReLU.
+        """
         if not _plain(x, w, y) or (b is not None and not _plain(b)):
-            super().inner_product(x, w, b, y, transpose=transpose)
+            super().inner_product(x, w, b, y, transpose=transpose, relu=relu)
             return
         (m, k), n = x.shape, y.shape[1]
         run = self._product(m, n, k, transpose=transpose, bias=b is not None)
@@ -77,6 +82,8 @@ class CpuBlas(ReferenceBlas):
             run(x, w, y)
         else:
             run(x, w, y, b)
+        if relu is not None:
+            self._eltwise(y.size, Alg.RELU, relu)(y, y)
 
     def inner_product_backward_data(
         self, dy: Array, w: Array, dx: Array, *, transpose: bool = False

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from poseidon_caffe.backend.gpu.base import GpuFamily
+from poseidon_caffe.backend.gpu.bias import GpuBias
 from poseidon_caffe.backend.gpu.device import Operand
 from poseidon_caffe.types import Array
 
 __all__ = ["GpuBlas"]
 
 
-class GpuBlas(GpuFamily):
+class GpuBlas(GpuBias):
     """`BlasOps` on a GPU: 2-D C-contiguous arrays.
 
     Parameters and their gradients may be float32 where the rest has 16 bits: a product
@@ -67,14 +67,12 @@ class GpuBlas(GpuFamily):
             self.kernels("blas").each("scale", c.dtype, c.size, c, c.size, beta)
 
     def inner_product(
-        self, x: Array, w: Array, b: Array | None, y: Array, *, transpose: bool = False
-    ) -> None:
-        """y (M, N) = x (M, K) w^T + b; w is (N, K), or (K, N) if ``transpose``."""
+        self, x: Array, w: Array, b: Array | None, y: Array, *,
+        transpose: bool = False, relu: float | None = None,
+    ) -> None:  # fmt: skip
+        """y (M, N) = relu?(x (M, K) w^T + b); bias and ReLU are one pass."""
         self.gemm(x, w, y, trans_b=not transpose)
-        if b is not None:
-            self.kernels("blas").each(
-                "add_row", y.dtype, y.size, b, y, y.size, y.shape[1]
-            )
+        self.add_bias(y, b, relu)
 
     def inner_product_backward_data(
         self, dy: Array, w: Array, dx: Array, *, transpose: bool = False

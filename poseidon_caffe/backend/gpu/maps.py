@@ -9,14 +9,15 @@ from poseidon_caffe.backend.gpu.params import GpuParams
 from poseidon_caffe.backend.gpu.spread import Spread
 from poseidon_caffe.types import Array
 
-__all__ = ["GpuMaps", "pack_count"]
+__all__ = ["PACK_BYTES", "GpuMaps", "pack_count"]
 
-_PACK_BYTES = 16
+PACK_BYTES = 16
+"""What a thread of an elementwise pass loads at once."""
 
 
 def pack_count(array: Array) -> int:
     """How many packs of 16 bytes an array has: the threads of an elementwise pass."""
-    return -(-array.nbytes // _PACK_BYTES)
+    return -(-array.nbytes // PACK_BYTES)
 
 
 class GpuMaps(GpuParams):

@@ -6,23 +6,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poseidon_caffe.backend.gpu.base import GpuFamily
-from poseidon_caffe.backend.gpu.launcher import ANY_STORAGE, WARP, Launcher
+from poseidon_caffe.backend.gpu.launcher import ANY_STORAGE, THREADS, WARP, Launcher
+from poseidon_caffe.backend.gpu.maps import PACK_BYTES, GpuMaps
 from poseidon_caffe.backend.gpu.memory import DeviceMemory
-from poseidon_caffe.types import Array, JsonObject
+from poseidon_caffe.types import Array, JsonObject, Shape
 
 __all__ = ["GpuRandom", "PhiloxGenerator"]
 
 _KIND = "Philox4x32-10"
 _WORD = 1 << 63
+_TICKET_BITS = 20  # as random.cu has it
+_TICKETS = 2048  # blocks that wait for one word of memory, at most
+_GROUP = 4  # elements of a thread, or a pack of them
 
 
 class PhiloxGenerator:
     """Random words by Philox4x32-10, all of whose state lies on the device.
 
     Word ``j`` of block ``i`` of draw ``d`` follows from the key and (d, i, j) alone.
-    A kernel reads the state and `step`, given to the stream after it, counts the draw:
-    so a recorded graph draws new numbers whenever it is run.
+    A kernel reads the state and `step`, given to the stream after it, counts the draw
+    (or the kernel counts it, by a ticket that its blocks take): so a recorded graph
+    draws new numbers whenever it is run.
 
     Args:
         memory: of the device.
@@ -30,14 +34,14 @@ class PhiloxGenerator:
         seed_words: non-negative numbers; the same ones give the same generator.
 
     Attributes:
-        words: int64 (2,) on the device: the key, and the draws so far.
+        words: int64 (3,) on the device: the key, the draws so far, and their ticket.
     """
 
     def __init__(
         self, memory: DeviceMemory, kernels: Launcher, seed_words: Sequence[int]
     ) -> None:
         self._memory, self._kernels = memory, kernels
-        self.words = memory.zeros(2, np.int64)
+        self.words = memory.zeros(3, np.int64)
         self._set(_key(seed_words), 0)
 
     def step(self) -> None:
@@ -46,7 +50,7 @@ class PhiloxGenerator:
 
     def state(self) -> JsonObject:
         """Key and draws so far; waits for the device."""
-        words = np.empty(2, np.int64)
+        words = np.empty(3, np.int64)
         self._memory.download(self.words, words)
         return {"bit_generator": _KIND, "key": int(words[0]), "draws": int(words[1])}
 
@@ -62,7 +66,8 @@ class PhiloxGenerator:
             self._set(_key(state["state"]["state"]), 0)
 
     def _set(self, key: int, draws: int) -> None:
-        self._memory.upload(np.array([key, draws], np.int64), self.words)
+        words = np.array([key, draws, draws << _TICKET_BITS], np.int64)
+        self._memory.upload(words, self.words)
 
 
 def _key(words: Sequence[int]) -> int:
@@ -71,7 +76,7 @@ def _key(words: Sequence[int]) -> int:
     return int(mixed[0]) % _WORD
 
 
-class GpuRandom(GpuFamily):
+class GpuRandom(GpuMaps):
     """`RandomOps` on a GPU, by `PhiloxGenerator`.
 
     Element i in C order gets word i % 4 of block i / 4, whatever the layout.  Normal
@@ -85,6 +90,36 @@ class GpuRandom(GpuFamily):
     def bernoulli(self, rng: PhiloxGenerator, probability: float, out: Array) -> None:
         """Fill uint8 ``out`` with ones of the given probability."""
         self._draw("bernoulli", ANY_STORAGE, rng, out, float(probability))
+
+    def draw_dropout(
+        self,
+        rng: PhiloxGenerator,
+        probability: float,
+        scale: float,
+        x: Array,
+        mask: Array,
+        y: Array,
+    ) -> None:
+        """Fill ``mask`` as `bernoulli` does, and y = x * mask * scale, in one pass.
+
+        Arrays that are neither all plain nor all channels-last take two.
+        """
+        kernel, order = "dropout_forward", _common_order(x, mask, y)
+        each = max(_GROUP, PACK_BYTES // x.itemsize)
+        if order is None or not x.size:
+            self.bernoulli(rng, probability, mask)
+            self.map("activation", "dropout", [x, mask], y, float(scale))
+            return
+        arrays = [a.transpose(order).reshape(-1) for a in (x, mask, y)]
+        numbers: tuple[int, ...] = ()
+        if order != tuple(range(x.ndim)):
+            kernel, each = "dropout_channels_last", 1
+            numbers = x.shape[1], x.size // (x.shape[0] * x.shape[1])
+        blocks = min(-(-x.size // (each * THREADS)), _TICKETS)
+        self.kernels("random").blocks(
+            kernel, x.dtype, blocks, rng.words, *arrays, float(probability),
+            float(scale), *numbers, x.size,
+        )  # fmt: skip
 
     def uniform(
         self, rng: PhiloxGenerator, low: float, high: float, out: Array
@@ -115,3 +150,14 @@ class GpuRandom(GpuFamily):
         rng.step()
         if plain is not out:
             self.copy(plain, out)
+
+
+def _common_order(*arrays: Array) -> Shape | None:
+    """Axes in the order of all the arrays' memory: plain or channels-last, or None."""
+    ndim = arrays[0].ndim
+    for order in (tuple(range(ndim)), (0, *range(2, ndim), 1)):
+        if len(order) == ndim and all(
+            a.transpose(order).flags.c_contiguous for a in arrays
+        ):
+            return order
+    return None

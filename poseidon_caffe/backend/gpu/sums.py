@@ -19,6 +19,7 @@ _PIECE = _RUN * THREADS
 _ENOUGH_BLOCKS = 2048
 _COLUMNS = 32
 _WHOLE_BLOCKS = 512
+_FEW_ROWS = 512  # a batch of vectors, whose sums no second launch is worth
 
 
 class GpuSums(GpuFamily):
@@ -75,6 +76,30 @@ class GpuSums(GpuFamily):
             for half, out in zip(halves, (plain, products), strict=True):
                 if half is not None and out is not None:
                     self._finish(half, out, x.dtype, pieces, accumulate=accumulate)
+
+    def relu_backward_sums(
+        self, y: Array, dy: Array, dx: Array, slope: float, sums: Array, *,
+        accumulate: bool = False,
+    ) -> None:  # fmt: skip
+        """dx = what a ReLU passes of dy; sums (C,) (+)= dx over all axes but 1."""
+        if dx.size == 0:
+            if not accumulate:
+                self.memory.clear(sums)
+            return
+        spread = spread_over([dx, dy, y], 1, sums.shape)
+        with self.alike([y, dy], [dx], spread.order) as (ins, outs):
+            (kernel, blocks, numbers), outputs, pieces = _plan(spread, _FEW_ROWS)
+            half: Array | None = None
+            fits = sums.dtype == param_dtype(dx.dtype) and sums.flags.c_contiguous
+            if pieces > 1 or not fits:
+                half = self.scratch.take("sums 0", (pieces * outputs,), np.float64)
+            whole = sums if half is None else None
+            self.kernels("sums").blocks(
+                kernel.replace("sum_", "pass_"), dx.dtype, blocks, *ins, *outs, half,
+                whole, accumulate, *numbers, float(slope),
+            )  # fmt: skip
+            if half is not None:
+                self._finish(half, sums, dx.dtype, pieces, accumulate=accumulate)
 
     def _finish(
         self,
@@ -158,11 +183,11 @@ class GpuSums(GpuFamily):
 _Plan = tuple[tuple[str, int, tuple[int, ...]], int, int]
 
 
-def _plan(spread: Spread) -> _Plan:
+def _plan(spread: Spread, rows: int = _RUN * THREADS // _COLUMNS) -> _Plan:
     """((kernel, blocks, its numbers), outputs, pieces of an output).
 
-    How an output is cut into pieces follows from the shapes alone, so sums are
-    repeatable.
+    How an output is cut into pieces (of so many ``rows`` at least) follows from the
+    shapes alone, so sums are repeatable.
     """
     a, b, c = spread.lengths
     if spread.joins_fastest:
@@ -170,7 +195,7 @@ def _plan(spread: Spread) -> _Plan:
         pieces, piece = _pieces(a * c, _PIECE, b)
         return ("sum_rows", pieces * b, (a, b, c, piece)), b, pieces
     groups = a * -(-c // _COLUMNS)
-    pieces, piece = _pieces(b, _RUN * THREADS // _COLUMNS, groups)
+    pieces, piece = _pieces(b, rows, groups)
     return ("sum_columns", pieces * groups, (a, b, c, piece)), a * c, pieces
 
 

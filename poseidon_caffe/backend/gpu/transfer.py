@@ -76,6 +76,21 @@ class GpuTransfers:
         """See `Transfers.hold`."""
         self._compute.wait_for(moment)
 
+    def room(self, count: int, dtype: np.dtype | type) -> Array:
+        """See `Transfers.room`."""
+        array = self._ops.memory.zeros(count, dtype)
+        self.now().wait()  # it is cleared by then
+        return array
+
+    def keep(self, source: Array, target: Array) -> Event:
+        """See `Transfers.keep`."""
+        self._ops.copy(source, target.reshape(source.shape))
+        return self.now()
+
+    def now(self) -> Event:
+        """See `Transfers.now`."""
+        return self._compute.record()
+
 
 class GpuTransfer(GpuFamily):
     """`TransferOps` on a GPU."""

@@ -28,6 +28,21 @@ class ActivationOps(Protocol):
         ``also`` becomes the same as dx; it is none of the other arrays.
         """
 
+    def relu_backward_sums(
+        self, y: Array, dy: Array, dx: Array, slope: float, sums: Array, *,
+        accumulate: bool = False,
+    ) -> None:  # fmt: skip
+        """`relu_backward`, and sums (+)= dx added up over all axes but 1.
+
+        Args:
+            y: (N, C, ...), the ReLU's top.
+            dy: of y's shape, its gradient.
+            dx: of y's shape; it may be dy.
+            slope: of negative values.
+            sums: (C,), a bias' gradient.
+            accumulate: whether to add to what ``sums`` holds.
+        """
+
     def sigmoid(self, x: Array, y: Array) -> None:
         """y = 1 / (1 + exp(-x)), without overflow."""
 

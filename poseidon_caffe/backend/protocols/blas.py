@@ -26,9 +26,13 @@ class BlasOps(Protocol):
         """C = alpha op(A) op(B) + beta C, 2-D C-contiguous arrays."""
 
     def inner_product(
-        self, x: Array, w: Array, b: Array | None, y: Array, *, transpose: bool = False
-    ) -> None:
-        """y (M, N) = x (M, K) w^T + b; w is (N, K), or (K, N) if ``transpose``."""
+        self, x: Array, w: Array, b: Array | None, y: Array, *,
+        transpose: bool = False, relu: float | None = None,
+    ) -> None:  # fmt: skip
+        """y (M, N) = relu?(x (M, K) w^T + b); w is (N, K), or (K, N) if ``transpose``.
+
+        ``relu`` is the slope of negative values; None for no ReLU.
+        """
 
     def inner_product_backward_data(
         self, dy: Array, w: Array, dx: Array, *, transpose: bool = False

@@ -81,7 +81,8 @@ class Ops(
         supports_float64: whether float64 arrays run at full function.
         fuses_relu_backward: whether `batch_norm` takes a ReLU in training too, whose
             backward its kernel then does (others take one in scoring only), and
-            whether a ReLU's gradient goes to several places in one pass.
+            whether a ReLU's gradient goes to several places, or is added up, in one
+            pass.
         note: what the user should be told once about this backend, or None.
     """
 

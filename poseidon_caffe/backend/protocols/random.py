@@ -27,6 +27,26 @@ class RandomOps(Protocol):
     def bernoulli(self, rng: Any, probability: float, out: Array) -> None:
         """Fill uint8 ``out`` with ones of the given probability."""
 
+    def draw_dropout(
+        self,
+        rng: Any,
+        probability: float,
+        scale: float,
+        x: Array,
+        mask: Array,
+        y: Array,
+    ) -> None:
+        """Fill ``mask`` as `bernoulli` does, and y = x * mask * scale.
+
+        Args:
+            rng: of this backend.
+            probability: of a one in the mask.
+            scale: of what is kept.
+            x: of any shape.
+            mask: uint8, of x's shape.
+            y: of x's shape and type; it may be x.
+        """
+
     def uniform(self, rng: Any, low: float, high: float, out: Array) -> None:
         """Fill ``out`` evenly from [low, high), in float32 steps for any dtype."""
 

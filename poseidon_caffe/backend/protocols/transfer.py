@@ -52,12 +52,29 @@ class Transfers(Protocol):
         Args:
             source: must stay as it is until the copy's end.
             target: of the backend's memory.
-            after: of a copy made here, before which kernels may still read
-                ``target``; None: all kernels given so far may.
+            after: of a copy made here, before which kernels may still use
+                ``target``; None: all kernels given so far may, as where it is new
+                and being cleared.
         """
 
     def hold(self, moment: Moment) -> None:
         """Let kernels given from now on begin after a copy's end."""
+
+    def room(self, count: int, dtype: np.dtype | type) -> Array:
+        """A flat array of zeros in the backend's memory; others may use it at once.
+
+        Raises:
+            MemoryError: there is not so much memory.
+        """
+
+    def keep(self, source: Array, target: Array) -> Moment:
+        """Copy within the backend's memory, in turn with the kernels.
+
+        ``source`` may be of any layout; its elements come in C order.
+        """
+
+    def now(self) -> Moment:
+        """The end of all kernels given so far."""
 
 
 class TransferOps(Protocol):

@@ -6,7 +6,7 @@ import numpy as np
 
 from poseidon_caffe.types import Array
 
-__all__ = ["ReferenceActivation"]
+__all__ = ["ReferenceActivation", "rectify"]
 
 
 def _per_channel(slope: Array, ndim: int) -> Array:
@@ -14,18 +14,23 @@ def _per_channel(slope: Array, ndim: int) -> Array:
     return slope.reshape((1, -1) + (1,) * (ndim - 2)) if ndim > 1 else slope
 
 
+def rectify(x: Array, y: Array, slope: float) -> None:
+    """y = max(x, 0) + slope * min(x, 0); y may be x."""
+    if slope == 0.0:
+        np.maximum(x, 0, out=y)
+        return
+    low = np.minimum(x, 0)
+    low *= slope
+    np.maximum(x, 0, out=y)
+    y += low
+
+
 class ReferenceActivation:
     """`ActivationOps` in NumPy; arrays may have any strides, in place allowed."""
 
     def relu(self, x: Array, y: Array, slope: float = 0.0) -> None:
         """y = max(x, 0) + slope * min(x, 0)."""
-        if slope == 0.0:
-            np.maximum(x, 0, out=y)
-            return
-        low = np.minimum(x, 0)
-        low *= slope
-        np.maximum(x, 0, out=y)
-        y += low
+        rectify(x, y, slope)
 
     def relu_backward(
         self,
@@ -43,6 +48,16 @@ class ReferenceActivation:
             np.multiply(dy, factor, out=dx)
         if also is not None:
             also[...] = dx
+
+    def relu_backward_sums(
+        self, y: Array, dy: Array, dx: Array, slope: float, sums: Array, *,
+        accumulate: bool = False,
+    ) -> None:  # fmt: skip
+        """dx = what a ReLU passes of dy; sums (C,) (+)= dx over all axes but 1."""
+        self.relu_backward(y, dy, dx, slope)
+        outer = tuple(i for i in range(dx.ndim) if i != 1)
+        total = dx.sum(axis=outer, dtype=np.float64)
+        sums[...] = sums + total if accumulate else total
 
     def sigmoid(self, x: Array, y: Array) -> None:
         """y = 1 / (1 + exp(-x)); exp of -|x| only, which cannot overflow."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from poseidon_caffe.backend.reference.activation import rectify
 from poseidon_caffe.types import Array
 
 __all__ = ["ReferenceBlas", "blas_ready"]
@@ -50,12 +51,18 @@ class ReferenceBlas:
         c += product
 
     def inner_product(
-        self, x: Array, w: Array, b: Array | None, y: Array, *, transpose: bool = False
-    ) -> None:
-        """y (M, N) = x (M, K) w^T + b; w is (N, K), or (K, N) if ``transpose``."""
+        self, x: Array, w: Array, b: Array | None, y: Array, *,
+        transpose: bool = False, relu: float | None = None,
+    ) -> None:  # fmt: skip
+        """y (M, N) = relu?(x (M, K) w^T + b); w is (N, K), or (K, N) if ``transpose``.
+
+        ``relu`` is the slope of negative values; None for no ReLU.
+        """
         self.gemm(x, w, y, trans_b=not transpose)
         if b is not None:
             y += b
+        if relu is not None:
+            rectify(y, y, relu)
 
     def inner_product_backward_data(
         self, dy: Array, w: Array, dx: Array, *, transpose: bool = False

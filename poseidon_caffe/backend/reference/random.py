@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +14,14 @@ __all__ = ["ReferenceRandom"]
 
 _PIECE_COUNT = 1 << 16
 _NORMALS_COUNT = 1 << 15  # drawn at once, so that all steps stay in the cache
+
+
+class _Dropping(Protocol):
+    """What one who draws a mask and applies it needs."""
+
+    def bernoulli(self, rng: Any, probability: float, out: Array) -> None: ...
+
+    def dropout(self, x: Array, mask: Array, scale: float, y: Array) -> None: ...
 
 
 class ReferenceRandom:
@@ -36,6 +44,19 @@ class ReferenceRandom:
             np.less(numbers, probability, out=piece)
 
         self._in_pieces(rng, draw, out)
+
+    def draw_dropout(
+        self: _Dropping,
+        rng: Any,
+        probability: float,
+        scale: float,
+        x: Array,
+        mask: Array,
+        y: Array,
+    ) -> None:
+        """Fill ``mask`` as `bernoulli` does, and y = x * mask * scale."""
+        self.bernoulli(rng, probability, mask)
+        self.dropout(x, mask, scale, y)
 
     def uniform(self, rng: Any, low: float, high: float, out: Array) -> None:
         """Fill ``out`` evenly from [low, high)."""

@@ -50,6 +50,18 @@ class HostTransfers:
     def hold(self, moment: Moment) -> None:
         """Nothing: it is over."""
 
+    def room(self, count: int, dtype: np.dtype | type) -> Array:
+        """A NumPy array of zeros."""
+        return HOST.zeros(count, dtype)
+
+    def keep(self, source: Array, target: Array) -> Moment:
+        """Copy."""
+        return self.snap(source, target)
+
+    def now(self) -> Moment:
+        """Kernels are over when they return."""
+        return _OVER
+
 
 class ReferenceTransfer:
     """`TransferOps` of both CPU backends."""

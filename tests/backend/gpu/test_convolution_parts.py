@@ -1,4 +1,4 @@
-"""Bias, ReLU and sums of convolutions."""
+"""Sums of convolutions, and those that blocks share."""
 
 from __future__ import annotations
 
@@ -6,32 +6,8 @@ import numpy as np
 import pytest
 
 from poseidon_caffe.backend.gpu.convolution_parts import splits_for
-from tests.backend.gpu.storage import BFLOAT, FLOAT, HALF, assert_near, here, there
+from tests.backend.gpu.storage import FLOAT, assert_near, here, there
 from tests.devices import gpu_ops
-
-
-@pytest.mark.parametrize("storage", [FLOAT, HALF, BFLOAT], ids=["float", "half", "bf"])
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("slope", [None, 0.0, 0.25])
-@pytest.mark.parametrize("biased", [False, True])
-def test_bias_and_relu_in_place(storage, last, slope, biased):
-    # Whole numbers: exact in 16 bits.
-    y = np.random.default_rng(5).integers(-8, 8, (2, 5, 3, 7)) * 4.0
-    b = np.arange(-2.0, 3.0) * 4
-    top = there(y, storage, channels_last=last)
-    gpu_ops().add_bias(top, there(b) if biased else None, slope)
-    want = y + b[:, None, None] if biased else y
-    if slope is not None:
-        want = np.where(want > 0, want, slope * want)
-    assert np.array_equal(here(top), want)
-
-
-def test_gaps_are_left_alone():
-    whole = there(np.ones((2, 3, 4, 6)))
-    gpu_ops().add_bias(whole[..., :4], there(np.array([1.0, 2, 3])), None)
-    want = np.ones((2, 3, 4, 6))
-    want[..., :4] += np.array([1, 2, 3])[:, None, None]
-    assert np.array_equal(here(whole), want)
 
 
 @pytest.mark.parametrize("accumulate", [False, True])

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from poseidon_caffe.backend.gpu.base import flat
+from poseidon_caffe.backend.half import BFLOAT16
 from poseidon_caffe.layers.generators import generator_state, restore_generator
 from tests.devices import gpu_ops
 
@@ -49,6 +51,14 @@ def drawn(rng, count: int, kernel: str = "uniform") -> np.ndarray:
     return values
 
 
+def memory_of(array) -> np.ndarray:
+    """What a dense device array holds, in the order of its memory."""
+    stored = flat(array)
+    values = np.empty(stored.shape, stored.dtype)
+    gpu_ops().memory.download(stored, values)
+    return values
+
+
 def test_the_model_gives_the_known_answers():
     """kat_vectors of Random123 for counters and keys of zeros and of ones."""
     zeros = [f"{word:08x}" for word in philox(0, 0, 1)[0]]
@@ -84,6 +94,70 @@ def test_bytes_at_odd_addresses():
     np.testing.assert_array_equal(values[1:24], want)
     assert not values[0]
     assert not values[24:].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, BFLOAT16])
+@pytest.mark.parametrize("shape", [(5, 67), (3, 16, 5, 4), (2, 3)])
+@pytest.mark.parametrize("last", [False, True])
+def test_dropout_of_16_bits_is_the_two_steps(dtype, shape, last):
+    """Also from odd addresses, which no packs can be loaded from."""
+    ops = gpu_ops()
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    bits = np.asarray(x.view(np.uint32) >> 16, np.uint16)  # of the nearest bfloat16
+    count = x.size
+    order = (0, *range(2, len(shape)), 1)
+
+    def made(kind, values=None):
+        whole = ops.memory.zeros(count + 1, kind)
+        view = whole[1:] if count % 2 else whole[:count]
+        if values is not None:
+            ops.memory.upload(values.reshape(-1), view)
+        if not last:
+            return view.reshape(shape)
+        stored = view.reshape(tuple(shape[i] for i in order))
+        return stored.transpose(tuple(int(i) for i in np.argsort(order)))
+
+    given = made(dtype, bits if dtype is BFLOAT16 else x.astype(dtype))
+    masks, tops = [made(np.uint8) for _ in "ab"], [made(dtype) for _ in "ab"]
+    ops.bernoulli(ops.generator((5,)), 0.7, masks[0])
+    ops.dropout(given, masks[0], 1.25, tops[0])
+    ops.draw_dropout(ops.generator((5,)), 0.7, 1.25, given, masks[1], tops[1])
+    for want, got in (masks, tops):
+        np.testing.assert_array_equal(memory_of(got), memory_of(want))
+    assert memory_of(masks[0]).any()
+
+
+def test_dropout_of_more_than_its_blocks_reach():
+    """Threads then do several groups; the last of 2048 blocks counts the draw."""
+    ops = gpu_ops()
+    count = 2048 * 256 * 4 + 13
+    rng = ops.generator((5,))
+    x, mask = ops.memory.zeros(count, np.float32), ops.memory.zeros(count, np.uint8)
+    ops.draw_dropout(rng, 0.25, 2.0, x, mask, x)
+    want = uniforms(rng.state()["key"], 0, count) < 0.25
+    np.testing.assert_array_equal(memory_of(mask), want)
+    assert rng.state()["draws"] == 1
+
+
+def test_a_recorded_dropout_draws_anew_every_time():
+    """In one kernel, which counts its draws beside those of others."""
+    ops = gpu_ops()
+    rng = ops.generator((6,))
+    x, mask = ops.memory.zeros(30, np.float32), ops.memory.zeros(30, np.uint8)
+    ops.draw_dropout(rng, 0.5, 2.0, x, mask, x)
+    graph = ops.device.capture(lambda: ops.draw_dropout(rng, 0.5, 2.0, x, mask, x))
+    key = rng.state()["key"]
+    for draw in (1, 2, 4):
+        graph.launch()
+        want = uniforms(key, draw, 30) < 0.5
+        np.testing.assert_array_equal(memory_of(mask), want)
+        if draw == 2:
+            np.testing.assert_array_equal(drawn(rng, 30), uniforms(key, 3, 30))
+    state = rng.state()
+    assert state["draws"] == 5
+    restore_generator(rng, json.loads(json.dumps(state)))
+    ops.draw_dropout(rng, 0.5, 2.0, x, mask, x)
+    np.testing.assert_array_equal(memory_of(mask), uniforms(key, 5, 30) < 0.5)
 
 
 def test_state_survives_json_and_goes_on():

@@ -118,3 +118,24 @@ def test_nothing_is_copied_while_it_is_empty(ops):
     ways.fetch(nothing, target).wait()
     ways.store(target, nothing, None).wait()
     assert ops.device.copies.to_host == ops.device.copies.to_device == 0
+
+
+def test_what_is_kept_is_what_was_computed_in_c_order(ops, array):
+    ways, target = ops.transfers(), ops.transfers().room(COUNT, np.float32)
+    fill(ops, array, 3)
+    moment = ways.keep(array.reshape(3, 4).T, target)
+    fill(ops, array, 4)
+    moment.wait()
+    assert (host_view(target) == 3).all()
+    assert ops.device.copies.to_host == ops.device.copies.to_device == 0
+
+
+def test_others_may_use_new_room_at_once(ops):
+    ways = ops.transfers()
+    room = ways.room(COUNT, np.float32)
+    host_view(room).fill(7)
+    ops.device.synchronise()
+    assert (host_view(room) == 7).all()
+    fill(ops, room, 8)
+    ways.now().wait()
+    assert (host_view(room) == 8).all()

@@ -44,6 +44,24 @@ def test_relu_gradient_for_two(kit, rng, shape):
     kit.assert_close(wide[1], want)
 
 
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(2, 16, 3, 5), (300, 37), (3, 1, 4, 700), (5, 1), (2, 3, 2, 3, 2), (0, 3)]
+)
+def test_relu_gradient_and_its_sums(kit, rng, shape, accumulate):
+    y, dy = rng.standard_normal((2, *shape))
+    want = dy * np.where(y > 0, 1, 0.25)
+    old = rng.standard_normal(shape[1])
+    total = want.sum((0, *range(2, len(shape)))) + (old if accumulate else 0)
+    for top, dx in both(kit, dy):
+        sums = kit.param(old) if accumulate else kit.empty_param(old.shape)
+        kit.ops.relu_backward_sums(
+            kit.array(y), top, dx, 0.25, sums, accumulate=accumulate
+        )
+        kit.assert_close(dx, want)
+        kit.assert_close(sums, total, loose=16)
+
+
 def test_relu_passes_no_gradient_at_zero(kit):
     x, dx = kit.array([[0.0, -0.0, 1.0]]), kit.empty((1, 3))
     kit.ops.relu_backward(x, kit.array([[5.0, 5.0, 5.0]]), dx)

@@ -41,6 +41,12 @@ def test_inner_product(kit, rng, size, bias, transpose):
         transpose=transpose,
     )  # fmt: skip
     kit.assert_close(y, x @ matrix + (b if bias else 0), loose=8)
+    kit.ops.inner_product(
+        kit.param(x), kit.param(w), kit.param(b) if bias else None, y,
+        transpose=transpose, relu=0.25,
+    )  # fmt: skip
+    made = x @ matrix + (b if bias else 0)
+    kit.assert_close(y, np.where(made > 0, made, 0.25 * made), loose=8)
     dx = kit.empty_param((m, k))
     kit.ops.inner_product_backward_data(
         kit.param(dy), kit.param(w), dx, transpose=transpose

@@ -68,6 +68,29 @@ def test_share_of_ones(kit, probability):
     assert out.mean() == pytest.approx(probability, abs=0.01)
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(2, 16, 5, 3), (3, 7, 2, 1), (9, 11), (7,), (1, 3, 2, 3, 2), (0, 3), ()]
+)
+def test_dropout_draws_and_applies_at_once(kit, rng, shape, mixed):
+    """The very numbers of the two steps, draw after draw, also onto the input."""
+    x = rng.standard_normal(shape)
+    one, two = kit.ops.generator((3,)), kit.ops.generator((3,))
+    for in_place in (False, True, False):
+        want, want_mask = kit.empty(shape), kit.array(np.zeros(shape)).astype(np.uint8)
+        kit.ops.bernoulli(one, 0.4, want_mask)
+        kit.ops.dropout(kit.array(x), want_mask, 2.5, want)
+        bottom = kit.array(x)
+        top = bottom if in_place else kit.empty(shape)
+        mask = np.full(shape, 9, np.uint8) if mixed else np.full_like(want_mask, 9)
+        kit.ops.draw_dropout(two, 0.4, 2.5, bottom, mask, top)
+        np.testing.assert_array_equal(mask, want_mask)
+        np.testing.assert_array_equal(top, want)
+    kit.ops.bernoulli(one, 0.4, want_mask)
+    kit.ops.bernoulli(two, 0.4, mask)
+    np.testing.assert_array_equal(mask, want_mask)
+
+
 def test_same_generator_same_mask_in_every_layout(kit):
     shape = (2, 16, 5, 3)
     out = kit.array(np.zeros(shape)).astype(np.uint8)

@@ -21,3 +21,8 @@ def test_copies_are_over_at_once():
     np.testing.assert_array_equal(target, source + 1)
     ways.snap(source.reshape(2, 3).T, target)
     np.testing.assert_array_equal(target, [0, 3, 1, 4, 2, 5])
+    room = ways.room(6, np.float32)
+    assert not room.any()
+    assert ways.keep(source.reshape(2, 3).T, room).done()
+    np.testing.assert_array_equal(room, [0, 3, 1, 4, 2, 5])
+    assert ways.now().done()

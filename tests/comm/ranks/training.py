@@ -28,6 +28,7 @@ from poseidon_caffe.comm.pool import WorkersPool
 from poseidon_caffe.solver.solver import Solver
 from poseidon_caffe.types import Shard
 from tests.comm.trials import Recorder, Trial, arrays_of, load_trials, make_solver
+from tests.net.support import replays
 
 FOLDER, RECORDS = Path(sys.argv[1]), Path(sys.argv[2])
 TIMEOUT_S = 600
@@ -84,7 +85,9 @@ def run(trial: Trial, transport) -> None:
 
 def attach(trial: Trial, cluster: Cluster, solver: Solver):
     if not trial.nccl:
-        return cluster.attach(model_of(solver, cluster.courier))
+        return cluster.attach(
+            model_of(solver, cluster.courier, device_factors=trial.device_factors)
+        )
     reducer = BoardReducer(cluster.workers_board, solver.ops.transfers())
     return attach_reducing(solver, cluster, reducer, is_pooled=trial.pooled)
 
@@ -97,8 +100,7 @@ def train(trial: Trial, cluster: Cluster, solver: Solver, attached: Attachment) 
     solver.sync, solver.net.observer = attached.sync, attached.observer
     if trial.pooled:
         pool = WorkersPool(cluster.workers_board)
-        took = [layer.set_pool(pool) for layer in solver.net.layers]
-        assert any(took)
+        assert solver.net.set_pool(pool)
     solver.step(trial.iterations)
     solver.wait()
     attached.sync.collect_history()
@@ -121,6 +123,7 @@ def write(trial, cluster, solver, attached, recorder) -> None:
             "owners": len({row.owner for row in plan.rows}),
             "pieces": max((len(row.pieces) for row in plan.rows), default=0),
             "factors": [pair.weights.name for pair in plan.pairs],
+            "replays": replays(solver.net) if solver.net.ops.captures else [],
         },
     }
     np.savez(FOLDER / f"{trial.name}.npz", **arrays)

@@ -79,7 +79,10 @@ class EmulatedDevice:
         self.compute.give(work)
 
     def zeros(self, count: int, dtype: np.dtype | type) -> Any:
-        """A 1-D array of zeros, aligned to 256 bytes."""
+        """A 1-D array of zeros, aligned to 256 bytes.
+
+        With a schedule it is cleared in turn, as a GPU does it: bytes are 0xff before.
+        """
         dtype = np.dtype(dtype)
         size = count * dtype.itemsize
         free, total = self.memory_bytes()
@@ -93,7 +96,11 @@ class EmulatedDevice:
             address = raw.ctypes.data + start
             watch_memory(address, size)
             weakref.finalize(raw, forget_memory, address).atexit = False
-        return DeviceArray(raw[start : start + count * dtype.itemsize].view(dtype))
+        array = DeviceArray(raw[start : start + size].view(dtype))
+        if self._schedule is not None and size:
+            raw.fill(0xFF)
+            self.clear(array)
+        return array
 
     def _release(self, size: int) -> None:
         self._used_bytes -= size

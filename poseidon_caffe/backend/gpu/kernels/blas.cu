@@ -1,17 +1,12 @@
 // What inner products need besides cuBLAS.
 #include "common.cuh"
 
-KERNEL(scale)(T *c, long long count, double beta) {
+KERNEL(scale)(T* c, long long count, double beta) {
   FOR_EACH(i, count) c[i] = T(A(c[i]) * A(beta));
 }
 
-// y[row, column] += b[column]
-KERNEL(add_row)(const P *b, T *y, long long count, long long columns) {
-  FOR_EACH(i, count) y[i] = T(A(y[i]) + A(b[i % columns]));
-}
-
 // A block adds up 32 columns: each warp every blockDim/32-th row, then the warps' sums.
-KERNEL(column_sums)(const T *x, P *sums, long long rows, long long columns,
+KERNEL(column_sums)(const T* x, P* sums, long long rows, long long columns,
                     long long accumulate) {
   __shared__ A part[1024];
   const long long column = (long long)blockIdx.x * 32 + threadIdx.x % 32;
@@ -27,6 +22,6 @@ KERNEL(column_sums)(const T *x, P *sums, long long rows, long long columns,
   }
 }
 
-KERNEL(fill)(T *c, long long count, double value) {
+KERNEL(fill)(T* c, long long count, double value) {
   FOR_EACH(i, count) c[i] = T(A(value));
 }

@@ -68,7 +68,7 @@ DEVICE long long class_of(P label, long long classes, long long ignores, double 
 }
 
 // One block's share of (total, places counted).
-DEVICE void put_sums(double total, double counted, double *sums) {
+DEVICE void put_sums(double total, double counted, double* sums) {
   total = block_sum(total);
   counted = block_sum(counted);
   if (threadIdx.x == 0) {
@@ -89,7 +89,7 @@ DEVICE void put_sums(double total, double counted, double *sums) {
 // ---------------------------------------------------------------------- softmax
 
 template <int MODE>
-DEVICE void softmax_places(const T *x, T *y, long long places, long long classes,
+DEVICE void softmax_places(const T* x, T* y, long long places, long long classes,
                            long long inner) {
   PLACES(base) {
     const Part<MODE> part(base, places, classes, inner);
@@ -105,12 +105,12 @@ DEVICE void softmax_places(const T *x, T *y, long long places, long long classes
   }
 }
 FORMS(softmax,
-      (const T *x, T *y, long long places, long long classes, long long inner),
+      (const T* x, T* y, long long places, long long classes, long long inner),
       (x, y, places, classes, inner))
 
 // dx = (dy - sum(dy * y)) * y
 template <int MODE>
-DEVICE void softmax_backward_places(const T *y, const T *dy, T *dx, long long places,
+DEVICE void softmax_backward_places(const T* y, const T* dy, T* dx, long long places,
                                     long long classes, long long inner) {
   PLACES(base) {
     const Part<MODE> part(base, places, classes, inner);
@@ -127,15 +127,15 @@ DEVICE void softmax_backward_places(const T *y, const T *dy, T *dx, long long pl
   }
 }
 FORMS(softmax_backward,
-      (const T *y, const T *dy, T *dx, long long places, long long classes,
+      (const T* y, const T* dy, T* dx, long long places, long long classes,
        long long inner),
       (y, dy, dx, places, classes, inner))
 
 // ------------------------------------------------------ -log of the label's own
 
 // The sum of -log(max(prob[label], floor)); a NaN stays one.
-KERNEL(log_loss)(const T *prob, const P *label, double floor, long long ignores,
-                 double ignored, double *sums, long long places, long long classes,
+KERNEL(log_loss)(const T* prob, const P* label, double floor, long long ignores,
+                 double ignored, double* sums, long long places, long long classes,
                  long long inner) {
   double total = 0, counted = 0;
   FOR_EACH(place, places) {
@@ -150,8 +150,8 @@ KERNEL(log_loss)(const T *prob, const P *label, double floor, long long ignores,
 
 // dx = -weight / max(prob, floor) at the labels, 0 elsewhere
 template <int MODE>
-DEVICE void log_loss_backward_places(const T *prob, const P *label, double floor,
-                                     const double *weight, T *dx, long long places,
+DEVICE void log_loss_backward_places(const T* prob, const P* label, double floor,
+                                     const double* weight, T* dx, long long places,
                                      long long classes, long long inner) {
   PLACES(base) {
     const Part<MODE> part(base, places, classes, inner);
@@ -163,15 +163,15 @@ DEVICE void log_loss_backward_places(const T *prob, const P *label, double floor
   }
 }
 FORM_WARP(log_loss_backward,
-      (const T *prob, const P *label, double floor, const double *weight, T *dx,
+      (const T* prob, const P* label, double floor, const double* weight, T* dx,
        long long places, long long classes, long long inner),
       (prob, label, floor, weight, dx, places, classes, inner))
 
 // dx = weight * (prob - onehot(label)), 0 where ignored
 template <int MODE>
-DEVICE void softmax_loss_backward_places(const T *prob, const P *label,
+DEVICE void softmax_loss_backward_places(const T* prob, const P* label,
                                          long long ignores, double ignored,
-                                         const double *weight, T *dx, long long places,
+                                         const double* weight, T* dx, long long places,
                                          long long classes, long long inner) {
   const A factor = A(weight[0]);
   PLACES(base) {
@@ -186,8 +186,8 @@ DEVICE void softmax_loss_backward_places(const T *prob, const P *label,
   }
 }
 FORMS_SHORT(softmax_loss_backward,
-      (const T *prob, const P *label, long long ignores, double ignored,
-       const double *weight, T *dx, long long places, long long classes,
+      (const T* prob, const P* label, long long ignores, double ignored,
+       const double* weight, T* dx, long long places, long long classes,
        long long inner),
       (prob, label, ignores, ignored, weight, dx, places, classes, inner))
 
@@ -195,8 +195,8 @@ FORMS_SHORT(softmax_loss_backward,
 
 // max(0, 1 + s x) or its square, s = -1 at the labels, else 1
 template <int MODE>
-DEVICE void hinge_loss_places(const T *x, const P *label, long long squared,
-                              double *sums, long long places, long long classes,
+DEVICE void hinge_loss_places(const T* x, const P* label, long long squared,
+                              double* sums, long long places, long long classes,
                               long long inner) {
   double total = 0, counted = 0;
   PLACES(base) {
@@ -212,13 +212,13 @@ DEVICE void hinge_loss_places(const T *x, const P *label, long long squared,
   put_sums(total, counted, sums);
 }
 FORM_WARP(hinge_loss,
-      (const T *x, const P *label, long long squared, double *sums, long long places,
+      (const T* x, const P* label, long long squared, double* sums, long long places,
        long long classes, long long inner),
       (x, label, squared, sums, places, classes, inner))
 
 template <int MODE>
-DEVICE void hinge_loss_backward_places(const T *x, const P *label, long long squared,
-                                       const double *weight, T *dx, long long places,
+DEVICE void hinge_loss_backward_places(const T* x, const P* label, long long squared,
+                                       const double* weight, T* dx, long long places,
                                        long long classes, long long inner) {
   const A factor = A(weight[0]);
   PLACES(base) {
@@ -234,7 +234,7 @@ DEVICE void hinge_loss_backward_places(const T *x, const P *label, long long squ
   }
 }
 FORM_WARP(hinge_loss_backward,
-      (const T *x, const P *label, long long squared, const double *weight, T *dx,
+      (const T* x, const P* label, long long squared, const double* weight, T* dx,
        long long places, long long classes, long long inner),
       (x, label, squared, weight, dx, places, classes, inner))
 
@@ -242,9 +242,9 @@ FORM_WARP(hinge_loss_backward,
 
 // The sum of -gain[label, c] * log(max(prob[c], floor))
 template <int MODE>
-DEVICE void infogain_loss_places(const T *prob, const P *label, const P *gain,
+DEVICE void infogain_loss_places(const T* prob, const P* label, const P* gain,
                                  double floor, long long ignores, double ignored,
-                                 double *sums, long long places, long long classes,
+                                 double* sums, long long places, long long classes,
                                  long long inner) {
   double total = 0, counted = 0;
   PLACES(base) {
@@ -261,23 +261,23 @@ DEVICE void infogain_loss_places(const T *prob, const P *label, const P *gain,
   put_sums(total, counted, sums);
 }
 FORMS_SHORT(infogain_loss,
-      (const T *prob, const P *label, const P *gain, double floor, long long ignores,
-       double ignored, double *sums, long long places, long long classes,
+      (const T* prob, const P* label, const P* gain, double floor, long long ignores,
+       double ignored, double* sums, long long places, long long classes,
        long long inner),
       (prob, label, gain, floor, ignores, ignored, sums, places, classes, inner))
 
 // dx = weight * (prob * sum of gain[label] - gain[label]), 0 where ignored
 template <int MODE>
-DEVICE void infogain_loss_backward_places(const T *prob, const P *label, const P *gain,
+DEVICE void infogain_loss_backward_places(const T* prob, const P* label, const P* gain,
                                           long long ignores, double ignored,
-                                          const double *weight, T *dx, long long places,
+                                          const double* weight, T* dx, long long places,
                                           long long classes, long long inner) {
   const A factor = A(weight[0]);
   PLACES(base) {
     const Part<MODE> part(base, places, classes, inner);
     const long long own =
         part.live() ? class_of(label[part.place], classes, ignores, ignored) : -1;
-    const P *row = gain + (own < 0 ? 0 : own) * classes;
+    const P* row = gain + (own < 0 ? 0 : own) * classes;
     A sum = 0;
     CLASSES(c, part) sum += A(row[c]);
     sum = together<MODE, AddOf>(sum);
@@ -288,8 +288,8 @@ DEVICE void infogain_loss_backward_places(const T *prob, const P *label, const P
   }
 }
 FORMS_SHORT(infogain_loss_backward,
-      (const T *prob, const P *label, const P *gain, long long ignores, double ignored,
-       const double *weight, T *dx, long long places, long long classes,
+      (const T* prob, const P* label, const P* gain, long long ignores, double ignored,
+       const double* weight, T* dx, long long places, long long classes,
        long long inner),
       (prob, label, gain, ignores, ignored, weight, dx, places, classes, inner))
 
@@ -298,9 +298,9 @@ FORMS_SHORT(infogain_loss_backward,
 // Counts labels that at most top_k classes score as much as; each class's hits and
 // labels too, where wanted (whole numbers: their order does not show).
 template <int MODE>
-DEVICE void count_hits_places(const T *scores, const P *label, long long top_k,
-                              long long ignores, double ignored, double *sums,
-                              unsigned long long *hits, unsigned long long *seen,
+DEVICE void count_hits_places(const T* scores, const P* label, long long top_k,
+                              long long ignores, double ignored, double* sums,
+                              unsigned long long* hits, unsigned long long* seen,
                               long long places, long long classes, long long inner) {
   double total = 0, counted = 0;
   PLACES(base) {
@@ -325,15 +325,15 @@ DEVICE void count_hits_places(const T *scores, const P *label, long long top_k,
   put_sums(total, counted, sums);
 }
 FORMS(count_hits,
-      (const T *scores, const P *label, long long top_k, long long ignores,
-       double ignored, double *sums, unsigned long long *hits,
-       unsigned long long *seen, long long places, long long classes,
+      (const T* scores, const P* label, long long top_k, long long ignores,
+       double ignored, double* sums, unsigned long long* hits,
+       unsigned long long* seen, long long places, long long classes,
        long long inner),
       (scores, label, top_k, ignores, ignored, sums, hits, seen, places, classes,
        inner))
 
-KERNEL(hit_shares)(const unsigned long long *hits, const unsigned long long *seen,
-                   T *shares, long long classes) {
+KERNEL(hit_shares)(const unsigned long long* hits, const unsigned long long* seen,
+                   T* shares, long long classes) {
   FOR_EACH(c, classes)
   shares[c] = T(A((double)hits[c] / (double)(seen[c] > 0 ? seen[c] : 1)));
 }

@@ -4,8 +4,8 @@
 
 #define MOST 8
 #define SOURCES                                                                    \
-  const T *s0, const T *s1, const T *s2, const T *s3, const T *s4, const T *s5,    \
-      const T *s6, const T *s7
+  const T* s0, const T* s1, const T* s2, const T* s3, const T* s4, const T* s5,    \
+      const T* s6, const T* s7
 #define GATHERED {s0, s1, s2, s3, s4, s5, s6, s7}
 
 // y = last(next(...next(first(s0), s1, 1)..., s_k, k)) for every element.

@@ -2,7 +2,7 @@
 #include "common.cuh"
 
 // Every element of diff = weight [* *factor].
-KERNEL(weigh)(T *diff, double weight, const float *factor, long long n) {
+KERNEL(weigh)(T* diff, double weight, const float* factor, long long n) {
   const double by = factor ? double(*factor) : 1.0;
   FOR_EACH(i, n) diff[i] = T(A(weight * by));
 }
@@ -10,7 +10,7 @@ KERNEL(weigh)(T *diff, double weight, const float *factor, long long n) {
 // One block, given the gradients' squares: decides on this update and the next factor.
 // factors: the next one, and the inverse of this one.
 // counts: skip this update?, good steps in a row, updates skipped so far.
-KERNEL(judge)(const double *parts, long long count, float *factors, int *counts,
+KERNEL(judge)(const double* parts, long long count, float* factors, int* counts,
               long long good_steps, double most) {
   double squares = 0;
   for (long long i = threadIdx.x; i < count; i += blockDim.x) squares += parts[i];

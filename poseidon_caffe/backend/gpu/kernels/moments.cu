@@ -102,7 +102,7 @@ typedef long long Places[AT_ONCE];
 
 // The elements at these places; 0 behind the first `count`.  No x is 0.  All of them
 // are under way before the first is waited for: nothing is asked between whole loads.
-DEVICE void load(const T *x, const Places &at, int count, T (&values)[AT_ONCE]) {
+DEVICE void load(const T* x, const Places& at, int count, T (&values)[AT_ONCE]) {
   if (x && count == AT_ONCE) {
 #pragma unroll
     for (int k = 0; k < AT_ONCE; ++k) values[k] = x[at[k]];
@@ -138,11 +138,11 @@ static __device__ double together(double value) {
 // elements under way are joined to a thread's own (Chan's formula), so that a large
 // mean cancels nothing.
 template <int MODE>
-DEVICE void moments_share(const T *x, double *parts, long long rows, long long groups,
+DEVICE void moments_share(const T* x, double* parts, long long rows, long long groups,
                           long long inner, long long slots) {
   const Share<MODE> share(rows, groups, inner, slots);
   A mean = 0, squares = 0, number = 0;
-  share.each([&](const Places &at, int count) {
+  share.each([&](const Places& at, int count) {
     T values[AT_ONCE];
     load(x, at, count, values);
     A sum = 0, spread = 0;
@@ -164,28 +164,28 @@ DEVICE void moments_share(const T *x, double *parts, long long rows, long long g
   const double apart = (double)mean - middle;
   const double spread = together<MODE>((double)squares + (double)number * apart * apart);
   if (share.speaks()) {
-    double *part = parts + (share.group * slots + share.slot) * 3;
+    double* part = parts + (share.group * slots + share.slot) * 3;
     part[0] = count;
     part[1] = middle;
     part[2] = spread;
   }
 }
 FORMS(moments,
-      (const T *x, double *parts, long long rows, long long groups, long long inner,
+      (const T* x, double* parts, long long rows, long long groups, long long inner,
        long long slots),
       (x, parts, rows, groups, inner, slots))
 
 // A warp a group: its moments, and the factor that elements are multiplied by.  Without
 // parts mean and var are given.  With a deviation that is wanted (MVN), else var.
-KERNEL(finish_moments)(const double *parts, P *mean, P *var, P *deviation,
-                       const P *scale, double eps, P *factor, long long groups,
+KERNEL(finish_moments)(const double* parts, P* mean, P* var, P* deviation,
+                       const P* scale, double eps, P* factor, long long groups,
                        long long slots) {
   const long long group = ((long long)blockIdx.x * blockDim.x + threadIdx.x) / 32;
   const int lane = threadIdx.x % 32;
   double variance = var && group < groups ? (double)var[group] : 0.0;
   if (parts) {
     double count = 0, sum = 0, spread = 0;
-    const double *part = parts + group * slots * 3;
+    const double* part = parts + group * slots * 3;
     const long long end = group < groups ? slots : 0;
     for (long long s = lane; s < end; s += 32) {
       count += part[3 * s];
@@ -218,7 +218,7 @@ KERNEL(finish_moments)(const double *parts, P *mean, P *var, P *deviation,
 struct Normal {
   A middle, times, plus;
 
-  __device__ __forceinline__ Normal(const P *mean, const P *factor, const P *shift,
+  __device__ __forceinline__ Normal(const P* mean, const P* factor, const P* shift,
                                     long long group, bool live)
       : middle(mean && live ? A(mean[group]) : A(0)),
         times(factor && live ? A(factor[group]) : A(0)),
@@ -233,12 +233,12 @@ struct Normal {
 
 // y = (x - mean) * factor + shift, max(0, .) of it with relu; kept = x.  y may be x.
 template <int MODE>
-DEVICE void normalise_share(const T *x, T *y, T *kept, const P *mean, const P *factor,
-                            const P *shift, long long relu, long long rows,
+DEVICE void normalise_share(const T* x, T* y, T* kept, const P* mean, const P* factor,
+                            const P* shift, long long relu, long long rows,
                             long long groups, long long inner, long long slots) {
   const Share<MODE> share(rows, groups, inner, slots);
   const Normal normal(mean, factor, shift, share.group, share.live());
-  share.each([&](const Places &at, int count) {
+  share.each([&](const Places& at, int count) {
     T values[AT_ONCE];
     load(x, at, count, values);
 #pragma unroll
@@ -252,7 +252,7 @@ DEVICE void normalise_share(const T *x, T *y, T *kept, const P *mean, const P *f
   });
 }
 FORMS(normalise,
-      (const T *x, T *y, T *kept, const P *mean, const P *factor, const P *shift,
+      (const T* x, T* y, T* kept, const P* mean, const P* factor, const P* shift,
        long long relu, long long rows, long long groups, long long inner,
        long long slots),
       (x, y, kept, mean, factor, shift, relu, rows, groups, inner, slots))
@@ -263,13 +263,13 @@ FORMS(normalise,
 
 // parts[group, slot] = (sum of dy, sum of dy * (z - mean)); no mean is 0
 template <int MODE>
-DEVICE void products_share(const T *z, const T *dy, const P *mean, const P *factor,
-                           const P *shift, double *parts, long long rows,
+DEVICE void products_share(const T* z, const T* dy, const P* mean, const P* factor,
+                           const P* shift, double* parts, long long rows,
                            long long groups, long long inner, long long slots) {
   const Share<MODE> share(rows, groups, inner, slots);
   const Normal normal(mean, factor, shift, share.group, share.live());
   A sum = 0, product = 0;
-  share.each([&](const Places &at, int count) {
+  share.each([&](const Places& at, int count) {
     T values[AT_ONCE], slopes[AT_ONCE];
     load(dy, at, count, slopes);
     load(z, at, count, values);
@@ -284,28 +284,28 @@ DEVICE void products_share(const T *z, const T *dy, const P *mean, const P *fact
   const double sums = together<MODE>((double)sum);
   const double products = together<MODE>(z ? (double)product : 0.0);
   if (share.speaks()) {
-    double *part = parts + (share.group * slots + share.slot) * 2;
+    double* part = parts + (share.group * slots + share.slot) * 2;
     part[0] = sums;
     part[1] = products;
   }
 }
 FORMS(products,
-      (const T *z, const T *dy, const P *mean, const P *factor, const P *shift,
-       double *parts, long long rows, long long groups, long long inner,
+      (const T* z, const T* dy, const P* mean, const P* factor, const P* shift,
+       double* parts, long long rows, long long groups, long long inner,
        long long slots),
       (z, dy, mean, factor, shift, parts, rows, groups, inner, slots))
 
 // A warp a group: coefficients (factor, of 1, of z - mean), each for all groups, and
 // the gradients of scale and shift.  With `stored` the moments are constants.
-KERNEL(finish_products)(const double *parts, const P *var, const P *deviation,
-                        const P *scale, double eps, double count, long long stored,
-                        P *coefficients, P *dscale, P *dshift, long long groups,
+KERNEL(finish_products)(const double* parts, const P* var, const P* deviation,
+                        const P* scale, double eps, double count, long long stored,
+                        P* coefficients, P* dscale, P* dshift, long long groups,
                         long long slots) {
   const long long group = ((long long)blockIdx.x * blockDim.x + threadIdx.x) / 32;
   const int lane = threadIdx.x % 32;
   double sum = 0, product = 0;
   if (parts) {
-    const double *part = parts + group * slots * 2;
+    const double* part = parts + group * slots * 2;
     for (long long s = lane; s < (group < groups ? slots : 0); s += 32) {
       sum += part[2 * s];
       product += part[2 * s + 1];
@@ -327,8 +327,8 @@ KERNEL(finish_products)(const double *parts, const P *var, const P *deviation,
 
 // dx = times * (dy - c0 - (z - mean) * c1); no z is 0.  dx may be dy.
 template <int MODE>
-DEVICE void correct_share(const T *z, const T *dy, T *dx, const P *mean,
-                          const P *coefficients, const P *factor, const P *shift,
+DEVICE void correct_share(const T* z, const T* dy, T* dx, const P* mean,
+                          const P* coefficients, const P* factor, const P* shift,
                           long long all, long long rows, long long groups,
                           long long inner, long long slots) {
   const Share<MODE> share(rows, groups, inner, slots);
@@ -337,7 +337,7 @@ DEVICE void correct_share(const T *z, const T *dy, T *dx, const P *mean,
   const A times = live ? A(coefficients[share.group]) : A(0);
   const A c0 = live ? A(coefficients[all + share.group]) : A(0);
   const A c1 = live ? A(coefficients[2 * all + share.group]) : A(0);
-  share.each([&](const Places &at, int count) {
+  share.each([&](const Places& at, int count) {
     T values[AT_ONCE], slopes[AT_ONCE];
     load(dy, at, count, slopes);
     load(z, at, count, values);
@@ -353,7 +353,7 @@ DEVICE void correct_share(const T *z, const T *dy, T *dx, const P *mean,
   });
 }
 FORMS(correct,
-      (const T *z, const T *dy, T *dx, const P *mean, const P *coefficients,
-       const P *factor, const P *shift, long long all, long long rows, long long groups,
+      (const T* z, const T* dy, T* dx, const P* mean, const P* coefficients,
+       const P* factor, const P* shift, long long all, long long rows, long long groups,
        long long inner, long long slots),
       (z, dy, dx, mean, coefficients, factor, shift, all, rows, groups, inner, slots))

@@ -5,8 +5,8 @@
 // `ignores`) in `record`: the larger note wins, which is that of the smaller position;
 // 0 is none.  A note is the complement of the position (31 bits used) and the bits of
 // the value as a float.  All are counted in `faults`.  With an index the whole parts go there, -1 where there is none.
-KERNEL(check_numbers)(const P *values, long long *index, unsigned long long *record,
-                      unsigned long long *faults, long long size, long long count, long long ignores, double ignored,
+KERNEL(check_numbers)(const P* values, long long* index, unsigned long long* record,
+                      unsigned long long* faults, long long size, long long count, long long ignores, double ignored,
                       long long negative_fractions) {
   FOR_EACH(i, size) {
     const P value = values[i];

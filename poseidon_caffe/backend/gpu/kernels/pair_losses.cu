@@ -1,7 +1,7 @@
 // Losses of pairs of numbers and of pairs of rows.
 #include "common.cuh"
 
-DEVICE void put_sums(double total, double counted, double *sums) {
+DEVICE void put_sums(double total, double counted, double* sums) {
   total = block_sum(total);
   counted = block_sum(counted);
   if (threadIdx.x == 0) {
@@ -13,8 +13,8 @@ DEVICE void put_sums(double total, double counted, double *sums) {
 // ---------------------------------------------------------------- cross entropy
 
 // Cross entropy of sigmoid(x) and the target; the exponent is never positive.
-KERNEL(sigmoid_loss)(const T *x, const P *target, long long ignores, double ignored,
-                     double *sums, long long count) {
+KERNEL(sigmoid_loss)(const T* x, const P* target, long long ignores, double ignored,
+                     double* sums, long long count) {
   double total = 0, counted = 0;
   FOR_EACH(i, count) {
     const A value = A(x[i]), want = A(target[i]);
@@ -26,8 +26,8 @@ KERNEL(sigmoid_loss)(const T *x, const P *target, long long ignores, double igno
 }
 
 // dx = weight * (sigmoid(x) - target), 0 where ignored
-KERNEL(sigmoid_loss_backward)(const T *x, const P *target, long long ignores,
-                              double ignored, const double *weight, T *dx,
+KERNEL(sigmoid_loss_backward)(const T* x, const P* target, long long ignores,
+                              double ignored, const double* weight, T* dx,
                               long long count) {
   const A factor = A(weight[0]);
   FOR_EACH(i, count) {
@@ -40,7 +40,7 @@ KERNEL(sigmoid_loss_backward)(const T *x, const P *target, long long ignores,
 
 // ------------------------------------------------------------------ differences
 
-KERNEL(squared_difference)(const T *a, const T *b, T *difference, double *sums,
+KERNEL(squared_difference)(const T* a, const T* b, T* difference, double* sums,
                            long long count) {
   double total = 0, counted = 0;
   FOR_EACH(i, count) {
@@ -52,13 +52,13 @@ KERNEL(squared_difference)(const T *a, const T *b, T *difference, double *sums,
   put_sums(total, counted, sums);
 }
 
-KERNEL(weigh)(const T *x, const double *weight, double factor, T *y, long long count) {
+KERNEL(weigh)(const T* x, const double* weight, double factor, T* y, long long count) {
   const A times = A(factor * weight[0]);
   FOR_EACH(i, count) y[i] = T(A(x[i]) * times);
 }
 
 // A block a row: squares[row] = sum of (a - b)^2
-KERNEL(row_distances)(const T *a, const T *b, P *squares, long long rows,
+KERNEL(row_distances)(const T* a, const T* b, P* squares, long long rows,
                       long long length) {
   for (long long row = blockIdx.x; row < rows; row += gridDim.x) {
     A sum = 0;
@@ -72,7 +72,7 @@ KERNEL(row_distances)(const T *a, const T *b, P *squares, long long rows,
 }
 
 // A block a row: da = factor * (a - b), db = -da
-KERNEL(pull_rows)(const T *a, const T *b, const P *factor, T *da, T *db, long long rows,
+KERNEL(pull_rows)(const T* a, const T* b, const P* factor, T* da, T* db, long long rows,
                   long long length) {
   for (long long row = blockIdx.x; row < rows; row += gridDim.x) {
     const A times = A(factor[row]);
@@ -90,8 +90,8 @@ KERNEL(pull_rows)(const T *a, const T *b, const P *factor, T *da, T *db, long lo
 // The whole part of the label is not 0 (a NaN counts as not 0).
 DEVICE bool similar(P label) { return !(fabs(label) < P(1)); }
 
-KERNEL(contrastive_loss)(const P *squares, const P *label, double margin,
-                         long long legacy, double *sums, long long count) {
+KERNEL(contrastive_loss)(const P* squares, const P* label, double margin,
+                         long long legacy, double* sums, long long count) {
   double total = 0, counted = 0;
   FOR_EACH(i, count) {
     const A square = A(squares[i]);
@@ -106,8 +106,8 @@ KERNEL(contrastive_loss)(const P *squares, const P *label, double margin,
   put_sums(total, counted, sums);
 }
 
-KERNEL(contrastive_factors)(const P *squares, const P *label, double margin,
-                            long long legacy, const double *weight, P *factors,
+KERNEL(contrastive_factors)(const P* squares, const P* label, double margin,
+                            long long legacy, const double* weight, P* factors,
                             long long count) {
   const A times = A(weight[0]);
   FOR_EACH(i, count) {

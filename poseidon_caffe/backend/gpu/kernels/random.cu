@@ -1,10 +1,36 @@
-// Random fills in C order.  `rng` is a PhiloxGenerator's (key, draws so far): thread
-// `block` makes elements 4 block to 4 block + 3 out of one Philox block.
+// Random fills in C order.  `rng` is a PhiloxGenerator's (key, draws so far, and these
+// again as a ticket): thread `block` makes elements 4 block to 4 block + 3 out of one
+// Philox block.
 #include "common.cuh"
+
+// A ticket counts draws in its upper bits, in its lower ones the blocks of a launch
+// that have begun a draw: more than a launch has.
+#define TICKET_BITS 20
+#define ONE_DRAW (1ull << TICKET_BITS)
 
 // One more draw has been made; alone in its launch, after the kernel that drew.
 KERNEL(next_draw)(long long* rng) {
-  if (blockIdx.x == 0 && threadIdx.x == 0) rng[1] += 1;
+  if (blockIdx.x == 0 && threadIdx.x == 0) {
+    rng[1] += 1;
+    rng[2] += ONE_DRAW;
+  }
+}
+
+// Which draw this launch makes, for all threads of its blocks.  The last block to ask
+// counts it, once all others know: no launch of next_draw is to follow.
+DEVICE long long begin_draw(long long* rng) {
+  __shared__ long long draw;
+  if (threadIdx.x == 0) {
+    unsigned long long* ticket = reinterpret_cast<unsigned long long*>(rng + 2);
+    const unsigned long long taken = atomicAdd(ticket, 1ull);
+    draw = static_cast<long long>(taken >> TICKET_BITS);
+    if ((taken & (ONE_DRAW - 1)) == gridDim.x - 1) {
+      atomicAdd(ticket, ONE_DRAW - gridDim.x);
+      rng[1] = draw + 1;
+    }
+  }
+  __syncthreads();
+  return draw;
 }
 
 // out = 1 with the given probability, else 0
@@ -27,6 +53,80 @@ KERNEL(bernoulli)(const long long* rng, unsigned char* out, double probability,
         out[first + j] = uniform(words[j]) < share;
       }
     }
+  }
+}
+
+// What a thread of dropout_forward makes at once: whole packs of whole Philox blocks.
+#define GROUP_PACKS (sizeof(T) > 4 ? 2 : 1)
+#define GROUP (static_cast<int>(PACK_ITEMS) * GROUP_PACKS)
+
+struct alignas(GROUP) Kept {
+  unsigned char item[GROUP];
+};
+
+// mask as `bernoulli` draws it, y = x * mask * scale, and the draw is counted; y may
+// be x
+KERNEL(dropout_forward)(long long* rng, const T* x, unsigned char* mask, T* y,
+                        double probability, double scale, long long n) {
+  const float share = static_cast<float>(probability);
+  const A factor = static_cast<A>(scale);
+  const long long draw = begin_draw(rng), key = rng[0];
+  const bool aligned = pack_aligned(x) && pack_aligned(y) &&
+                       reinterpret_cast<unsigned long long>(mask) % GROUP == 0;
+  FOR_EACH(group, (n + GROUP - 1) / GROUP) {
+    unsigned int words[GROUP];
+    for (int j = 0; j < GROUP; j += 4) {
+      philox(key, draw, (group * GROUP + j) / 4, words + j);
+    }
+    const long long first = group * GROUP;
+    if (aligned && first + GROUP <= n) {
+      Kept kept;
+      for (int j = 0; j < GROUP; ++j) kept.item[j] = uniform(words[j]) < share;
+      for (int p = 0; p < GROUP_PACKS; ++p) {
+        Pack values = load_pack(x, group * GROUP_PACKS + p);
+        for (int k = 0; k < PACK_ITEMS; ++k) {
+          const A here = static_cast<A>(kept.item[p * PACK_ITEMS + k]);
+          values.item[k] = T(A(values.item[k]) * here * factor);
+        }
+        store_pack(y, group * GROUP_PACKS + p, values);
+      }
+      reinterpret_cast<Kept*>(mask)[group] = kept;
+    } else {
+      for (int j = 0; j < GROUP && first + j < n; ++j) {
+        const unsigned char kept = uniform(words[j]) < share;
+        mask[first + j] = kept;
+        y[first + j] = T(A(x[first + j]) * static_cast<A>(kept) * factor);
+      }
+    }
+  }
+}
+
+// The same for memory (images, places, channels), numbers still in C order of
+// (images, channels, places): four times the random words, but no pass to turn them.
+KERNEL(dropout_channels_last)(long long* rng, const T* x, unsigned char* mask, T* y,
+                              double probability, double scale, long long channels,
+                              long long places, long long n) {
+  const float share = static_cast<float>(probability);
+  const A factor = static_cast<A>(scale);
+  const long long draw = begin_draw(rng), key = rng[0];
+  FOR_EACH(i, n) {
+    long long row, image;
+    if (n < (1ll << 31)) {  // a 64-bit division takes several times as long
+      row = static_cast<unsigned int>(i) / static_cast<unsigned int>(channels);
+      image = static_cast<unsigned int>(row) / static_cast<unsigned int>(places);
+    } else {
+      row = i / channels;
+      image = row / places;
+    }
+    const long long channel = i - row * channels, place = row - image * places;
+    const long long at = (image * channels + channel) * places + place;
+    unsigned int words[4];
+    philox(key, draw, at / 4, words);
+    const unsigned int low = at & 1 ? words[1] : words[0];
+    const unsigned int high = at & 1 ? words[3] : words[2];
+    const unsigned char kept = uniform(at & 2 ? high : low) < share;
+    mask[i] = kept;
+    y[i] = T(A(x[i]) * static_cast<A>(kept) * factor);
   }
 }
 

@@ -4,7 +4,7 @@
 enum { SUM, ASUM, SUMSQ };
 
 // parts[row, slot] = the sum of a share of the row
-KERNEL(reduce_rows)(const T *x, double *parts, long long kind, long long length,
+KERNEL(reduce_rows)(const T* x, double* parts, long long kind, long long length,
                     long long slots) {
   const long long row = blockIdx.x / slots, slot = blockIdx.x % slots;
   A sum = 0;
@@ -18,7 +18,7 @@ KERNEL(reduce_rows)(const T *x, double *parts, long long kind, long long length,
 }
 
 // A warp a row: y = coeff * the sum of its parts
-KERNEL(finish_rows)(const double *parts, T *y, double coeff, long long rows,
+KERNEL(finish_rows)(const double* parts, T* y, double coeff, long long rows,
                     long long slots) {
   const long long row = ((long long)blockIdx.x * blockDim.x + threadIdx.x) / 32;
   double sum = 0;
@@ -29,7 +29,7 @@ KERNEL(finish_rows)(const double *parts, T *y, double coeff, long long rows,
 }
 
 // dx = coeff * dy, times the sign of x, or 2 x, where that was summed
-KERNEL(spread_rows)(const T *x, const T *dy, T *dx, long long kind, double coeff,
+KERNEL(spread_rows)(const T* x, const T* dy, T* dx, long long kind, double coeff,
                     long long length, long long slots) {
   const long long row = blockIdx.x / slots, slot = blockIdx.x % slots;
   const A slope = A(dy[row]) * A(kind == SUMSQ ? 2 * coeff : coeff);

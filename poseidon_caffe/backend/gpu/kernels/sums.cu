@@ -2,13 +2,33 @@
 // double; where an output has several, `finish` adds those.
 #include "common.cuh"
 
-// What is added up: x, and x * times; `gated` counts only where times <= 0.
+// What is added up: x, and x * times; `gated` counts only where times <= 0.  Or, as
+// `passed`, what a ReLU whose top is `times` passes of x, which is written there too.
 struct Terms {
-  const T *x, *times;
+  const T* x;
+  const T* times;
   bool gated;
+  T* passed;
+  A slope;
 
   __device__ __forceinline__ A product(A plain, A other) const {
     return gated && other > A(0) ? A(0) : plain * other;
+  }
+};
+
+// Where sums go: pieces of them for `finish`, or all there is, or nowhere.
+struct Sums {
+  double* parts;
+  P* whole;
+  bool more;  // add to what `whole` holds
+
+  __device__ __forceinline__ bool wanted() const { return parts || whole; }
+  __device__ __forceinline__ void put(long long at, double sum) const {
+    if (parts) {
+      parts[at] = sum;
+    } else {
+      whole[at] = static_cast<P>(sum + (more ? double(whole[at]) : 0.0));
+    }
   }
 };
 
@@ -16,6 +36,7 @@ struct Terms {
 #define RUN 8
 
 // A few terms in A; all loads of a whole run are under way before the first is used.
+template <bool kPass>
 struct Run {
   A sum, product;
 
@@ -26,7 +47,7 @@ struct Run {
     if (count == RUN) {
 #pragma unroll
       for (int k = 0; k < RUN; ++k) plain[k] = A(terms.x[at[k]]);
-      if (products) {
+      if (products || kPass) {
 #pragma unroll
         for (int k = 0; k < RUN; ++k) other[k] = A(terms.times[at[k]]);
       }
@@ -34,11 +55,18 @@ struct Run {
 #pragma unroll
       for (int k = 0; k < RUN; ++k) {
         plain[k] = k < count ? A(terms.x[at[k]]) : A(0);
-        if (products) other[k] = k < count ? A(terms.times[at[k]]) : A(0);
+        if (products || kPass) other[k] = k < count ? A(terms.times[at[k]]) : A(0);
       }
     }
 #pragma unroll
     for (int k = 0; k < RUN; ++k) {
+      if (kPass && k < count) {
+        // What is stored is what is added up, rounded as it is.
+        const A step = other[k] > A(0) ? plain[k] : terms.slope * plain[k];
+        const T passed = T(step);
+        terms.passed[at[k]] = passed;
+        plain[k] = A(passed);
+      }
       if (sums) sum += plain[k];
       if (products) product += terms.product(plain[k], other[k]);
     }
@@ -47,10 +75,10 @@ struct Run {
 
 // Memory is (outer, kept, inner), summed over outer and inner.  Block (row, piece)
 // adds a piece of one output; sums are (pieces, kept), each given or null.
-KERNEL(sum_rows)(const T* x, const T* times, double* sums, double* products,
-                 long long outer, long long kept, long long inner, long long piece,
-                 long long gated) {
-  const Terms terms = {x, times, gated != 0};
+template <bool kPass>
+DEVICE void add_rows(const Terms& terms, const Sums& sums, const Sums& products,
+                     long long outer, long long kept, long long inner,
+                     long long piece) {
   const long long row = blockIdx.x % kept, part = blockIdx.x / kept;
   const long long count = outer * inner, step = blockDim.x;
   const long long last = (part + 1) * piece < count ? (part + 1) * piece : count;
@@ -76,37 +104,55 @@ KERNEL(sum_rows)(const T* x, const T* times, double* sums, double* products,
         here += leap;
       }
     }
-    const Run run(terms, at, found, sums, products);
+    const Run<kPass> run(terms, at, found, sums.wanted(), products.wanted());
     sum += static_cast<double>(run.sum);
     product += static_cast<double>(run.product);
   }
-  if (sums) {
+  if (sums.wanted()) {
     sum = block_sum(sum);
-    if (threadIdx.x == 0) sums[part * kept + row] = sum;
+    if (threadIdx.x == 0) sums.put(part * kept + row, sum);
   }
-  if (products) {
+  if (products.wanted()) {
     product = block_sum(product);
-    if (threadIdx.x == 0) products[part * kept + row] = product;
+    if (threadIdx.x == 0) products.put(part * kept + row, product);
   }
 }
 
+KERNEL(sum_rows)(const T* x, const T* times, double* sums, double* products,
+                 long long outer, long long kept, long long inner, long long piece,
+                 long long gated) {
+  const Terms terms = {x, times, gated != 0, nullptr, A(0)};
+  add_rows<false>(terms, {sums, nullptr, false}, {products, nullptr, false}, outer,
+                  kept, inner, piece);
+}
+
+// dx = dy where y > 0, slope * dy elsewhere, and the sums of dx, in pieces or whole; dx
+// may be dy
+KERNEL(pass_rows)(const T* y, const T* dy, T* dx, double* parts, P* whole,
+                  long long more, long long outer, long long kept, long long inner,
+                  long long piece, double slope) {
+  const Terms terms = {dy, y, false, dx, static_cast<A>(slope)};
+  add_rows<true>(terms, {parts, whole, more != 0}, {nullptr, nullptr, false}, outer,
+                 kept, inner, piece);
+}
+
 // Adds the numbers of the block's warps lane by lane and writes the columns' sums.
-DEVICE void write_columns(double sum, double* out, bool inside) {
+DEVICE void write_columns(double sum, const Sums& out, long long place, bool inside) {
   __shared__ double part[1024];
   __syncthreads();
   part[threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.x >= 32 || !inside) return;
   for (unsigned int i = threadIdx.x + 32; i < blockDim.x; i += 32) sum += part[i];
-  *out = sum;
+  out.put(place, sum);
 }
 
 // Memory is (outer, rows, columns), summed over rows.  A block adds a piece of the rows
 // of 32 columns; sums are (pieces, outer, columns), each given or null.
-KERNEL(sum_columns)(const T* x, const T* times, double* sums, double* products,
-                    long long outer, long long rows, long long columns,
-                    long long piece, long long gated) {
-  const Terms terms = {x, times, gated != 0};
+template <bool kPass>
+DEVICE void add_columns(const Terms& terms, const Sums& sums, const Sums& products,
+                        long long outer, long long rows, long long columns,
+                        long long piece) {
   const long long groups = (columns + 31) / 32;
   const long long group = blockIdx.x % groups, rest = blockIdx.x / groups;
   const long long outside = rest % outer, part = rest / outer;
@@ -124,13 +170,30 @@ KERNEL(sum_columns)(const T* x, const T* times, double* sums, double* products,
       at[k] = (outside * rows + row + k * warps) * columns + column;
       found += row + k * warps < last;
     }
-    const Run run(terms, at, found, sums, products);
+    const Run<kPass> run(terms, at, found, sums.wanted(), products.wanted());
     sum += static_cast<double>(run.sum);
     product += static_cast<double>(run.product);
   }
   const long long place = (part * outer + outside) * columns + column;
-  if (sums) write_columns(sum, sums + place, inside);
-  if (products) write_columns(product, products + place, inside);
+  if (sums.wanted()) write_columns(sum, sums, place, inside);
+  if (products.wanted()) write_columns(product, products, place, inside);
+}
+
+KERNEL(sum_columns)(const T* x, const T* times, double* sums, double* products,
+                    long long outer, long long rows, long long columns,
+                    long long piece, long long gated) {
+  const Terms terms = {x, times, gated != 0, nullptr, A(0)};
+  add_columns<false>(terms, {sums, nullptr, false}, {products, nullptr, false}, outer,
+                     rows, columns, piece);
+}
+
+// As pass_rows
+KERNEL(pass_columns)(const T* y, const T* dy, T* dx, double* parts, P* whole,
+                     long long more, long long outer, long long rows,
+                     long long columns, long long piece, double slope) {
+  const Terms terms = {dy, y, false, dx, static_cast<A>(slope)};
+  add_columns<true>(terms, {parts, whole, more != 0}, {nullptr, nullptr, false}, outer,
+                    rows, columns, piece);
 }
 
 // out (+)= the sum of `pieces` partial sums; one block an output.

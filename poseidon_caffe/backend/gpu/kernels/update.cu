@@ -147,14 +147,16 @@ DEVICE void update(const Rule& rule, const long long* table, long long segments,
   long long from;
   int count, done = 0;
   const long long* row = find(table, segments, &from, &count);
-  P *w = pointer(row[DATA]) + from, *h = pointer(row[FIRST]) + from;
+  P* w = pointer(row[DATA]) + from;
+  P* h = pointer(row[FIRST]) + from;
   const P* g = pointer(row[DIFF]) + from;
   P* k = Rule::arrays == 2 ? pointer(row[SECOND]) + from : h;
   const A scale = A(chosen(scales, row[KIND])) * (inverse ? A(*inverse) : A(1));
   const Element<Rule> element = {rule, A(chosen(rates, row[KIND])), scale,
                                  A(__longlong_as_double(row[DECAY])), row[L1] != 0};
   if (row[WIDE]) {
-    ParamPack *ws = reinterpret_cast<ParamPack*>(w), *hs = reinterpret_cast<ParamPack*>(h);
+    ParamPack* ws = reinterpret_cast<ParamPack*>(w);
+    ParamPack* hs = reinterpret_cast<ParamPack*>(h);
     ParamPack* ks = reinterpret_cast<ParamPack*>(k);
     const ParamPack* gs = reinterpret_cast<const ParamPack*>(g);
     const int packs = count / WIDTH;

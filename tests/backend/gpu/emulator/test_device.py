@@ -8,6 +8,7 @@ import pytest
 from poseidon_caffe.backend.gpu.device import BFLOAT16, Operand
 from poseidon_caffe.backend.gpu.emulator.array import DeviceArray, host_view
 from poseidon_caffe.backend.gpu.emulator.device import EmulatedDevice
+from poseidon_caffe.backend.gpu.emulator.stream import Schedule
 from poseidon_caffe.backend.memory import NoRoomError
 from poseidon_caffe.errors import BackendError
 
@@ -134,3 +135,12 @@ def test_bfloat16_is_rounded_to_the_nearest_even():
                 Operand(c, 1))  # fmt: skip
     # 10.25 lies between 10.25 and 10.3125 of 8 bits of mantissa.
     assert (host_view(c).astype(np.uint32) << 16).view(np.float32)[0, 0] == 10.25
+
+
+def test_new_memory_is_cleared_in_turn():
+    """With a schedule: who does not wait may find it uncleared, or have it cleared."""
+    device = EmulatedDevice(schedule=Schedule(0, 0))
+    array = device.zeros(4, np.float32)
+    assert np.isnan(host_view(array)).all()
+    device.synchronise()
+    assert not host_view(array).any()
