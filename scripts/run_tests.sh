@@ -1,13 +1,13 @@
 #!/bin/bash
-# All quick tests: those that only compute two at a time, the others (ranks, signals,
-# deadlines) one after the other.  Usage: run_tests.sh PYTHON [pytest's arguments]
+# All quick tests: those that watch no short deadline two at a time, the others (failing
+# ranks, the house's own) one after the other.  Usage: run_tests.sh PYTHON [pytest's arguments]
 set -uo pipefail
 python=$1
 shift
 
-# Folders of tests that share nothing and watch no clock.
-together=(tests/backend tests/caffe tests/data tests/layers tests/models tests/net
-  tests/report tests/schema tests/solver)
+# Folders of tests that share nothing and bear a busy machine.
+together=(tests/backend tests/caffe tests/cli tests/data tests/layers tests/models
+  tests/net tests/report tests/schema tests/solver)
 
 for argument in "$@"; do
   if [[ $argument == tests* ]]; then # what the caller names runs as it is

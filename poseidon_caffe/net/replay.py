@@ -118,7 +118,13 @@ def sections_of(net: Net, layers: Sequence[int], *, observed: bool) -> list[Sect
         if i in alone or told or not last.is_recorded:
             found.append(Section(is_recorded=i not in alone))
         found[-1].backward.append(i)
-    return [part for part in found if part.first or part.forward or part.backward]
+    for part in found:
+        # A graph of nothing, or of one clearing, gains nothing.
+        if not part.forward and not any(
+            net.layer_need_backward[i] for i in part.backward
+        ):
+            part.is_recorded = False
+    return found
 
 
 class StepReplay:

@@ -457,8 +457,8 @@ def test_an_observer_hears_of_gradients_when_they_are_there(name, passes):
     sections = nets[1]._replay.sections
     assert len(sections) > 2
     assert all(count >= 3 for count in replays(nets[1]))
-    # Each kind of pass has its own recording of each section.
-    assert len(replays(nets[1])) == passes * len(sections)
+    # Each kind of pass has its own recording of each section that does anything.
+    assert len(replays(nets[1])) == passes * sum(each.is_recorded for each in sections)
 
 
 def test_who_begins_to_watch_cuts_the_step():
@@ -505,12 +505,13 @@ def test_layers_that_pool_their_moments_are_not_recorded(watched):
     sections = recorded._replay.sections
     alone = [each for each in sections if not each.is_recorded]
     layers = [i for each in alone for i in (*each.forward, *each.backward)]
-    assert layers == 2 * [recorded.layer_index("bn")]
+    bn = recorded.layer_index("bn")
+    assert [i for i in layers if recorded.layer_need_backward[i]] == [bn, bn]
     assert all(count >= 3 for count in replays(recorded))
     recorded.set_pool(None)
     plain.set_pool(None)
     equal(run(plain), run(recorded))
-    assert not [s for s in recorded._replay.sections if not s.is_recorded]
+    assert any(bn in s.backward for s in recorded._replay.sections if s.is_recorded)
 
 
 @pytest.mark.parametrize("observed", [False, True])
