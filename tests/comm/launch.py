@@ -177,7 +177,9 @@ class Job:
 
 
 def _text(stream: BinaryIO) -> str:
-    return os.pread(stream.fileno(), 1 << 24, 0).decode(errors="replace")
+    # Open MPI ends what it says of an abort with a NUL, ahead of a rank's next line.
+    said = os.pread(stream.fileno(), 1 << 24, 0).replace(b"\0", b"")
+    return said.decode(errors="replace")
 
 
 def _descendants(pid: int) -> list[int]:
