@@ -250,14 +250,21 @@ def test_reading_when_asked_starts_no_thread():
     feed.close()
 
 
-def test_reading_ahead_overlaps_with_the_consumer():
-    source = Numbers(delays=(0.2,))
+def test_reading_ahead_goes_on_while_the_consumer_works():
+    source = Numbers()
     feed = Feed(source, FeedSettings(batch_size=2, prefetch=2))
+
+    def becomes(reads):
+        end = time.monotonic() + 10
+        while source.reads < reads:
+            assert time.monotonic() < end, "nothing is read before it is asked for"
+            time.sleep(0.002)
+
     feed.next()
-    time.sleep(0.3)
-    start = time.perf_counter()
-    feed.next()
-    assert time.perf_counter() - start < 0.15
+    becomes(2)  # one is lent, one read ahead
+    feed.release()
+    becomes(3)
+    assert source.threads.isdisjoint({threading.current_thread()})
     feed.close()
 
 
