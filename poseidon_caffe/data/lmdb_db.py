@@ -11,6 +11,7 @@ import lmdb
 from poseidon_caffe.data.cursor import CursorDatabase
 from poseidon_caffe.data.db import Staging
 from poseidon_caffe.data.handles import SharedHandles
+from poseidon_caffe.data.lmdb_header import check_lmdb
 from poseidon_caffe.errors import DataError
 
 __all__ = ["LmdbDatabase", "LmdbWriter"]
@@ -53,17 +54,6 @@ def _open(path: Path) -> Any:
     )
 
 
-def _check_length(environment: Any, file: Path, source: str) -> None:
-    """Refuse a file that ends before its last page: reading there is a SIGBUS."""
-    needed_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    found_bytes = file.stat().st_size
-    if found_bytes < needed_bytes:
-        raise DataError(
-            f"{source}: {file.name} is truncated, {found_bytes} bytes where its header "
-            f"speaks of {needed_bytes}; copy it again or make the LMDB again"
-        )
-
-
 class _Cursor:
     """`Cursor` over an LMDB cursor."""
 
@@ -87,11 +77,11 @@ class LmdbDatabase(CursorDatabase):
         self._path = Path(source)
         file = _data_file(self._path, source)
         try:
+            check_lmdb(file, source)
             environment = _environments.acquire(self._path, _open)
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             raise _open_error(source, error) from error
         try:
-            _check_length(environment, file, source)
             self._transaction = environment.begin()
             cursor = _Cursor(self._transaction.cursor())
             size = environment.stat()["entries"]
