@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from poseidon_caffe.backend.protocols import Transfers
 from poseidon_caffe.backend.select import get_ops
-from poseidon_caffe.comm.carrier import DIRECT, Carrier, ParamBlob, Rebuilder
+from poseidon_caffe.comm.carrier import (
+    DIRECT,
+    Carrier,
+    GradientScale,
+    ParamBlob,
+    Rebuilder,
+)
 from poseidon_caffe.comm.courier import Courier, Waiting
 from poseidon_caffe.comm.device_factors import (
     DeviceFactorCarrier,
     DeviceFactorRebuilder,
 )
+from poseidon_caffe.comm.device_scale import DeviceScale
 from poseidon_caffe.comm.mirror import MirrorCarrier
 from poseidon_caffe.comm.mirror_rebuilding import MirrorRebuilder
 from poseidon_caffe.comm.model import Model
 from poseidon_caffe.comm.policy import PROCESSOR, Speed
-from poseidon_caffe.errors import UsageError
 from poseidon_caffe.net.net import Net
 from poseidon_caffe.solver.events import GradientsClipped
 from poseidon_caffe.solver.solver import Solver
@@ -41,9 +48,6 @@ def model_of(
             (``--sync_batch_norm``), so they need not travel.
         device_factors: MPI takes memory of the GPU, so factors stay there.
         speed: of all workers.
-
-    Raises:
-        UsageError: the net's loss is scaled.
     """
     limit = float(solver.param.clip_gradients)
 
@@ -53,43 +57,56 @@ def model_of(
     def rebuild(x: Array, dy: Array, dw: Array, db: Array | None) -> None:
         solver.ops.inner_product_backward_weights(x, dy, dw, db)
 
-    if solver.net.loss_scale is not None:
-        raise UsageError(
-            "--precision fp16 with a parameter server: the ranks' loss scales would "
-            "differ; use --precision bf16, or a GPU for each rank with NCCL"
-        )
-    carrier, blobs, rebuilder = _carried(solver, courier, device_factors=device_factors)
+    ops, net = solver.ops, solver.net
+    transfers = None if ops.memory.is_host else ops.transfers()
+    carrier, blobs, rebuilder = _carried(
+        solver, courier, transfers, device_factors=device_factors
+    )
     return Model(
-        slots=solver.net.slots,
+        slots=net.slots,
         blobs=blobs,
         updater=_courier_updater(solver, courier),
         local_updater=solver.row_updater(),
         rebuild=rebuild,
-        factor_rows=factor_rows(solver.net),
+        factor_rows=factor_rows(net),
         iteration=solver.iteration,
         iter_size=int(solver.param.iter_size),
         clip_gradients=limit,
         frozen=_frozen(solver, is_pooled=is_pooled),
+        counts_still=bool(net.param.force_backward),
         on_clip=on_clip,
         rebuilder=rebuilder,
         carrier=carrier,
         speed=speed,
+        scale=_scale(net, courier, transfers),
     )
 
 
 def _carried(
-    solver: Solver, courier: Courier, *, device_factors: bool
+    solver: Solver,
+    courier: Courier,
+    transfers: Transfers | None,
+    *,
+    device_factors: bool,
 ) -> tuple[Carrier, Sequence[ParamBlob], Rebuilder | None]:
     """What travels: the parameters themselves, or mirrors of those on a GPU."""
     net, ops = solver.net, solver.ops
-    if ops.memory.is_host:
+    if transfers is None:
         return DIRECT, net.learnable, None
-    transfers = ops.transfers()
     carries = DeviceFactorCarrier if device_factors else MirrorCarrier
     rebuilds = DeviceFactorRebuilder if device_factors else MirrorRebuilder
     carrier = carries(courier, net.slots, net.learnable, transfers)
     rebuilder = rebuilds(courier, carrier, ops, transfers, solver.row_updater(ops))
     return carrier, carrier.mirrors, rebuilder
+
+
+def _scale(
+    net: Net, courier: Courier, transfers: Transfers | None
+) -> GradientScale | None:
+    """The factor on gradients where activations have float16's few exponents."""
+    if net.loss_scale is None or transfers is None:
+        return None
+    return DeviceScale(courier, net.learnable, net.loss_scale, transfers)
 
 
 def factor_rows(net: Net) -> dict[int, int]:
@@ -103,7 +120,7 @@ def factor_rows(net: Net) -> dict[int, int]:
 
 
 def _frozen(solver: Solver, *, is_pooled: bool) -> frozenset[int]:
-    """Slots that never change, so that they need not travel."""
+    """Slots that never change."""
     return frozenset(
         slot.index
         for slot in solver.net.slots

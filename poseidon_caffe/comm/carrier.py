@@ -10,7 +10,14 @@ import numpy as np
 from poseidon_caffe.net.hooks import ParamSlot
 from poseidon_caffe.types import Array, Shape
 
-__all__ = ["DIRECT", "Carrier", "DirectCarrier", "ParamBlob", "Rebuilder"]
+__all__ = [
+    "DIRECT",
+    "Carrier",
+    "DirectCarrier",
+    "GradientScale",
+    "ParamBlob",
+    "Rebuilder",
+]
 
 
 class ParamBlob(Protocol):
@@ -23,6 +30,10 @@ class ParamBlob(Protocol):
     @property
     def data(self) -> Array:
         """Values, plain C order."""
+
+    @property
+    def mutable_cpu_data(self) -> Array:
+        """The values as a NumPy array where kernels have not used them yet."""
 
     @property
     def diff(self) -> Array:
@@ -107,6 +118,28 @@ class Rebuilder(Protocol):
 
     def take(self, slots: Sequence[int], arrays: Sequence[Array]) -> None:
         """Put in place what was written to `values` and `histories`, in that order."""
+
+
+class GradientScale(Protocol):
+    """The factor on all gradients of this worker's net (float16's loss scale).
+
+    The main thread calls all methods; none waits.
+    """
+
+    def watch_gradient(self, slot: int) -> None:
+        """Note whether the slot's gradient has overflowed."""
+
+    def watch_factor(self, factor: Array) -> None:
+        """The same of a factor, an array of the net's backend."""
+
+    def report(self, then: Callable[[float, bool], None]) -> None:
+        """Call ``then`` in the courier's thread; what is noted begins anew.
+
+        With the factor in the gradients at hand and whether one of them overflowed.
+        """
+
+    def follow(self, used: float, *, overflowed: bool) -> None:
+        """Take what all workers found into account; see `LossScale.follow`."""
 
 
 class DirectCarrier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from poseidon_caffe.comm.agreement import Agreement
 from poseidon_caffe.comm.board import Board
@@ -14,12 +15,14 @@ from poseidon_caffe.comm.delivery import DirectDelivery
 from poseidon_caffe.comm.factors import FactorExchange
 from poseidon_caffe.comm.gate import Gate
 from poseidon_caffe.comm.link import measure
+from poseidon_caffe.comm.memory import ServedBlob
 from poseidon_caffe.comm.model import Model, Roles
 from poseidon_caffe.comm.norm import NormBoard
 from poseidon_caffe.comm.observer import ClusterObserver
 from poseidon_caffe.comm.ordering import SendOrder
 from poseidon_caffe.comm.plan import Plan, make_plan
 from poseidon_caffe.comm.replicas import ReplicaCheck
+from poseidon_caffe.comm.scaling import ScaleFollower, scaled_model
 from poseidon_caffe.comm.server import Delivery, RowServer
 from poseidon_caffe.comm.settings import ClusterSettings
 from poseidon_caffe.comm.stale import BufferPool, StaleClient, VersionedDelivery
@@ -27,6 +30,7 @@ from poseidon_caffe.comm.sync import ClusterSync
 from poseidon_caffe.comm.tags import FIRST_BOARD_TAG
 from poseidon_caffe.comm.traffic import Traffic
 from poseidon_caffe.comm.transport import Transport
+from poseidon_caffe.comm.verdict import VerdictBoard
 from poseidon_caffe.comm.watch import Watchman
 from poseidon_caffe.errors import ClusterError
 from poseidon_caffe.types import Array
@@ -53,11 +57,16 @@ class Attachment:
         courier, roles, settings = cluster.courier, cluster.roles, cluster.settings
         self.traffic = Traffic(plan.rows, plan.choices, model.slots, roles)
         courier.traffic = self.traffic
+        self._verdicts = self._make_verdicts()
+        if self._verdicts is not None:
+            self._model = scaled_model(model, self._verdicts)
         self._norm = self._make_norm()
-        self._collector = HistoryCollector(courier, plan.rows, model, roles)
+        self._collector = HistoryCollector(courier, plan.rows, self._model, roles)
         self._pool = BufferPool()
         self._is_stale = settings.staleness > 0 or settings.force_ssp
         self._opened: list[Callable[[], None]] = [self._collector.open]
+        if self._verdicts is not None:
+            self._opened.append(self._verdicts.open)
         if self._norm is not None:
             self._opened.append(self._norm.open)
         client = self._make_client() if roles.works else None
@@ -67,6 +76,17 @@ class Attachment:
             self._make_worker(client)
         for each in self._opened:
             courier.call(each)
+
+    def _learns(self) -> bool:
+        """Whether any gradient travels."""
+        return bool(self.plan.pairs) or not all(row.is_mean for row in self.plan.rows)
+
+    def _make_verdicts(self) -> VerdictBoard | None:
+        model, cluster = self._model, self._cluster
+        if model.scale is None or not self._learns():
+            return None
+        staleness = cluster.settings.staleness
+        return VerdictBoard(cluster.courier, cluster.roles, model.iteration, staleness)
 
     def _make_norm(self) -> NormBoard | None:
         model, cluster = self._model, self._cluster
@@ -78,14 +98,15 @@ class Attachment:
                 "with --staleness 0, or remove clip_gradients from the solver"
             )
             raise ClusterError(msg)
-        if not self.plan.pairs and all(row.is_mean for row in self.plan.rows):
-            return None  # no gradient travels
+        if not self._learns():
+            return None
         return NormBoard(
             cluster.courier,
             cluster.roles,
             model.clip_gradients,
             with_factors=bool(self.plan.pairs),
             clock=model.iteration,
+            verdicts=self._verdicts,
         )
 
     def _make_client(self) -> RowClient:
@@ -112,7 +133,9 @@ class Attachment:
             delivery = VersionedDelivery(courier, rows, model, roles, own, self._pool)
         else:
             delivery = DirectDelivery(courier, rows, model, roles, own)
-        server = RowServer(courier, rows, model, roles, delivery, self._norm)
+        server = RowServer(
+            courier, rows, model, roles, delivery, self._norm, self._verdicts
+        )
         self._opened.append(server.open)
         return server
 
@@ -124,11 +147,14 @@ class Attachment:
         cluster, plan, model = self._cluster, self.plan, self._model
         courier, roles, settings = cluster.courier, cluster.roles, cluster.settings
         factors = FactorExchange(
-            courier, plan.pairs, model, roles, self._norm, courier.window_bytes
-        )
-        gate = Gate(courier, plan.rows, client, factors, model)
+            courier, plan.pairs, model, roles, self._norm, courier.window_bytes,
+            self._verdicts,
+        )  # fmt: skip
+        follower = self._make_follower()
+        gate = Gate(courier, plan.rows, client, factors, model, follower)
+        beat = cluster.watchman.beat
         self.observer = ClusterObserver(
-            model, plan.rows, client, factors, gate, settings, cluster.watchman.beat
+            model, plan.rows, client, factors, gate, settings, beat, follower
         )
         agreement = Agreement(courier, roles, 1 + settings.staleness, model.iteration)
         replicas = ReplicaCheck(
@@ -150,6 +176,13 @@ class Attachment:
             self._norm,
         )
         self._opened += [factors.open, agreement.open]
+
+    def _make_follower(self) -> ScaleFollower | None:
+        model, verdicts = self._model, self._verdicts
+        if verdicts is None or model.scale is None:
+            return None
+        courier = self._cluster.courier
+        return ScaleFollower(courier, model.scale, verdicts, model.iteration)
 
 
 class Cluster:
@@ -204,6 +237,9 @@ class Cluster:
         Raises:
             ClusterError: settings that contradict the model.
         """
+        if not self.roles.works:
+            served = [ServedBlob(blob) for blob in model.blobs]
+            model = replace(model, blobs=served)
         plan = make_plan(model, self.roles, self.settings, self.link, self.sizes)
         attachment = Attachment(self, model, plan)
         # Nobody may send before every receive is posted somewhere sensible, and a

@@ -17,6 +17,7 @@ from poseidon_caffe.comm.model import Model, Roles
 from poseidon_caffe.comm.norm import NormBoard
 from poseidon_caffe.comm.rebuilding import rebuilder_of
 from poseidon_caffe.comm.tags import factors_tag
+from poseidon_caffe.comm.verdict import VerdictBoard
 from poseidon_caffe.errors import ClusterError
 from poseidon_caffe.net.hooks import ParamSlot
 from poseidon_caffe.types import Array
@@ -80,6 +81,7 @@ class FactorExchange:
         roles: of this rank, a worker.
         norm: where norms meet when gradients are clipped, else None.
         slice_bytes: largest message.
+        verdicts: without which no gradient is applied, where they are scaled.
     """
 
     def __init__(
@@ -90,9 +92,11 @@ class FactorExchange:
         roles: Roles,
         norm: NormBoard | None,
         slice_bytes: int,
+        verdicts: VerdictBoard | None = None,
     ) -> None:
         self._courier, self._model, self._roles = courier, model, roles
         self._norm, self._slice_bytes = norm, slice_bytes
+        self._verdicts = verdicts
         self._rebuilder = rebuilder_of(model)
         self._scale = 1.0 / (len(roles.workers) * model.iter_size)
         self._all = [_Gathering(pair, model, roles) for pair in pairs]
@@ -151,12 +155,14 @@ class FactorExchange:
 
     def can_work(self) -> bool:
         """Whether `work` would do something."""
-        return any(each.is_complete or self._can_apply(each) for each in self._all)
+        return any(
+            self._can_rebuild(each) or self._can_apply(each) for each in self._all
+        )
 
     def work(self) -> list[int]:
         """Rebuild what is complete and update what may be; the slots updated."""
         for each in self._all:
-            if each.is_complete:
+            if self._can_rebuild(each):
                 self._rebuild(each)
         done = [each for each in self._all if self._can_apply(each)]
         for each in done:
@@ -199,12 +205,19 @@ class FactorExchange:
             [slot.index for slot in slots if slot.lr_mult]
         )
 
+    def _can_rebuild(self, each: _Gathering) -> bool:
+        """Whether all factors are here, and what a norm of theirs means is known."""
+        return each.is_complete and (self._norm is None or self._is_judged(each))
+
+    def _is_judged(self, each: _Gathering) -> bool:
+        return self._verdicts is None or self._verdicts.is_known(each.version)
+
     def _can_apply(self, each: _Gathering) -> bool:
         """Whether it is rebuilt and the factor that clips its gradient is known.
 
         Worker 0 may know and tell the norm while others still miss some factors.
         """
-        if not each.is_rebuilt:
+        if not each.is_rebuilt or not self._is_judged(each):
             return False
         return self._norm is None or self._norm.clock > each.version
 

@@ -10,6 +10,7 @@ from poseidon_caffe.comm.courier import Courier, Waiting
 from poseidon_caffe.comm.factors import FactorExchange
 from poseidon_caffe.comm.model import Model
 from poseidon_caffe.comm.rows import Row
+from poseidon_caffe.comm.scaling import ScaleFollower
 
 __all__ = ["Gate"]
 
@@ -25,6 +26,7 @@ class Gate:
         client: receives their values.
         factors: the slots that travel as factors.
         model: blobs to touch when their values are new.
+        follower: of the factor in gradients, or None.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class Gate:
         client: RowClient,
         factors: FactorExchange,
         model: Model,
+        follower: ScaleFollower | None = None,
     ) -> None:
         self._courier, self._client, self._factors = courier, client, factors
-        self._model = model
+        self._model, self._follower = model, follower
         self._owners = [row.owner for row in rows]
         self._rows_of: defaultdict[int, list[int]] = defaultdict(list)
         for row in rows:
@@ -80,6 +83,13 @@ class Gate:
                 self._settled[row] = (iteration, version)
                 self._settle(row)
         self._model.carrier.show(slot)
+        if self._follower is not None and self._learns(slot):
+            self._follower.follow(version)
+
+    def _learns(self, slot: int) -> bool:
+        """Whether updates of the slot wait for a verdict, so that it is known now."""
+        travels = slot in self._factors or bool(self.rows_of(slot))
+        return travels and not self._model.slots[slot].statistics
 
     def _settle(self, row: int) -> None:
         for slot in self._slots_in[row]:

@@ -58,6 +58,11 @@ class Mirror:
         return self._data
 
     @property
+    def mutable_cpu_data(self) -> Array:
+        """The net's own copy on the host, in no pinned memory."""
+        return self.blob.mutable_cpu_data
+
+    @property
     def diff(self) -> Array:
         """Gradient, plain C order; always the same memory."""
         if self._diff is None:

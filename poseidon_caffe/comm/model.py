@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from poseidon_caffe.comm.carrier import DIRECT, Carrier, ParamBlob, Rebuilder
+from poseidon_caffe.comm.carrier import (
+    DIRECT,
+    Carrier,
+    GradientScale,
+    ParamBlob,
+    Rebuilder,
+)
 from poseidon_caffe.comm.policy import PROCESSOR, Speed
 from poseidon_caffe.comm.rows import Row
 from poseidon_caffe.net.hooks import ParamSlot
@@ -33,10 +39,13 @@ class Model:
         iter_size: passes an iteration.
         clip_gradients: limit on the norm of the averaged gradient; negative: none.
         frozen: slots that never move, by index.
+        counts_still: whether gradients of slots with ``lr_mult`` 0 are there, and
+            count in the norm that clips (``force_backward``).
         on_clip: told (iteration, norm, factor) on the main thread.
         rebuilder: works on factor slots; None: ``rebuild`` and ``local_updater`` do.
         carrier: moves numbers between ``blobs`` and where the net computes.
         speed: of the workers, for who weighs factors against rows.
+        scale: a factor on all gradients, which updates take out; None: there is none.
     """
 
     slots: Sequence[ParamSlot]
@@ -49,10 +58,23 @@ class Model:
     iter_size: int = 1
     clip_gradients: float = -1.0
     frozen: frozenset[int] = frozenset()
+    counts_still: bool = False
     on_clip: Callable[[int, float, float], None] | None = None
     rebuilder: Rebuilder | None = None
     carrier: Carrier = DIRECT
     speed: Speed = PROCESSOR
+    scale: GradientScale | None = None
+
+    def counts(self, slot: int) -> bool:
+        """Whether the slot's gradient counts in the norm that clips."""
+        return self.slots[slot].lr_mult != 0 or self.counts_still
+
+    def travels(self, slot: int) -> bool:
+        """Whether other ranks need anything of the slot: it moves, or it counts."""
+        if slot not in self.frozen:
+            return True
+        clips = self.clip_gradients >= 0
+        return clips and self.counts(slot) and not self.slots[slot].statistics
 
     def label(self, row: Row) -> str:
         """A row in words, for reports of what is waited for."""

@@ -11,6 +11,7 @@ import numpy as np
 from poseidon_caffe.comm.courier import Courier
 from poseidon_caffe.comm.model import Roles
 from poseidon_caffe.comm.tags import NORM_FACTORS, NORM_ROWS
+from poseidon_caffe.comm.verdict import VerdictBoard
 from poseidon_caffe.types import Array
 
 __all__ = ["NormBoard"]
@@ -30,6 +31,7 @@ class NormBoard:
         limit: ``clip_gradients``.
         with_factors: whether there are factor slots.
         clock: the first iteration.
+        verdicts: known when a sum that is not 0 is told; gradients are scaled then.
 
     Attributes:
         clock: the iteration whose norm is being gathered.
@@ -46,9 +48,10 @@ class NormBoard:
         *,
         with_factors: bool,
         clock: int,
+        verdicts: VerdictBoard | None = None,
     ) -> None:
         self._courier, self._roles, self._limit = courier, roles, limit
-        self.clock, self.factor = clock, 1.0
+        self.clock, self.factor, self._verdicts = clock, 1.0, verdicts
         self.on_known: Callable[[float], None] | None = None
         self.events: list[tuple[int, float, float]] = []
         self._sources = [(NORM_ROWS, server) for server in roles.servers]
@@ -73,6 +76,8 @@ class NormBoard:
 
     # -- courier's thread ----------------------------------------------------------
     def _tell(self, tag: int, clock: int, sum_of_squares: float) -> None:
+        if self._verdicts is not None and sum_of_squares:
+            sum_of_squares = self._verdicts.of(clock).squares(sum_of_squares)
         message = np.array([clock, sum_of_squares], np.float64)
         for peer in {*self._roles.workers, *self._roles.servers}:
             if peer != self._roles.rank:

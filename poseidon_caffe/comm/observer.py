@@ -10,6 +10,7 @@ from poseidon_caffe.comm.factors import FactorExchange
 from poseidon_caffe.comm.gate import Gate
 from poseidon_caffe.comm.model import Model
 from poseidon_caffe.comm.rows import Row
+from poseidon_caffe.comm.scaling import ScaleFollower
 from poseidon_caffe.comm.settings import ClusterSettings
 from poseidon_caffe.net.hooks import Event, ParamSlot
 
@@ -27,6 +28,7 @@ class ClusterObserver:
         gate: where to wait.
         settings: staleness and overlap.
         beat: told (iteration, layer) at each layer, as a sign of life.
+        follower: of the factor in gradients, or None.
 
     Attributes:
         iteration: the one under way, or the next.
@@ -42,10 +44,11 @@ class ClusterObserver:
         gate: Gate,
         settings: ClusterSettings,
         beat: Callable[[int, int], None],
+        follower: ScaleFollower | None = None,
     ) -> None:
         self.iteration = self._first = model.iteration
         self._rows, self._client, self._factors = rows, client, factors
-        self._gate, self._beat = gate, beat
+        self._gate, self._beat, self._follower = gate, beat, follower
         self.staleness, self._overlap = settings.staleness, settings.overlap
         self._slots_of: defaultdict[int, list[int]] = defaultdict(list)
         for slot in model.slots:
@@ -93,6 +96,8 @@ class ClusterObserver:
 
     def backward_done(self) -> None:
         """The iteration's gradients are all on their way."""
+        if self._follower is not None:
+            self._follower.report(self.iteration)
         self.iteration += 1
         if self._overlap:
             return

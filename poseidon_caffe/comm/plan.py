@@ -37,12 +37,12 @@ def make_plan(
     link: LinkClass,
     sizes: Sizes,
 ) -> Plan:
-    """Choose a way for every slot that moves.
+    """Choose a way for every slot that moves, or whose gradient counts in a norm.
 
     Raises:
         ClusterError: settings that contradict each other.
     """
-    moving = [slot for slot in model.slots if slot.index not in model.frozen]
+    moving = [slot for slot in model.slots if model.travels(slot.index)]
     choices = choose(
         moving,
         model.factor_rows,

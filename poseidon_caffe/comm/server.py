@@ -14,6 +14,7 @@ from poseidon_caffe.comm.norm import NormBoard
 from poseidon_caffe.comm.rows import Row
 from poseidon_caffe.comm.summing import OrderedSum
 from poseidon_caffe.comm.tags import gradient_tag
+from poseidon_caffe.comm.verdict import VerdictBoard
 from poseidon_caffe.types import Array, RowPiece
 
 __all__ = ["Delivery", "RowServer", "RowState"]
@@ -46,14 +47,16 @@ class RowState:
     ) -> None:
         self.row, self.master, self.sum = row, master, gradients
         self.version = model.iteration
-        self._counts = [model.slots[piece.slot].lr_mult != 0 for piece in row.pieces]
+        self._counts = [model.counts(piece.slot) for piece in row.pieces]
         self._counts_whole = all(self._counts)
+        self._moves = [piece.slot not in model.frozen for piece in row.pieces]
+        #: One tuple a piece; what never moves has none, and neither has a mean.
         self.history = [
             tuple(
                 array[piece.start : piece.stop]
-                for array in model.updater.history_of(piece.slot)
+                for array in (model.updater.history_of(piece.slot) if moves else ())
             )
-            for piece in row.pieces
+            for piece, moves in zip(row.pieces, self._moves, strict=True)
             if not row.is_mean
         ]
 
@@ -66,6 +69,11 @@ class RowState:
             for piece, counts in zip(self.pieces(), self._counts, strict=True)
             if counts
         ]
+
+    def moving(self) -> list[RowPiece]:
+        """The `pieces` that the rule is for; the others count in the norm only."""
+        pieces = zip(self.pieces(), self._moves, strict=True)
+        return [piece for piece, moves in pieces if moves]
 
     def pieces(self) -> list[RowPiece]:
         """The complete sum beside the values and histories it changes."""
@@ -90,6 +98,7 @@ class RowServer:
         roles: of this rank.
         delivery: how values get back.
         norm: where norms of gradients meet when they are clipped, else None.
+        verdicts: without which no gradient is applied, where they are scaled.
     """
 
     def __init__(
@@ -100,9 +109,10 @@ class RowServer:
         roles: Roles,
         delivery: Delivery,
         norm: NormBoard | None,
+        verdicts: VerdictBoard | None = None,
     ) -> None:
         self._courier, self._model, self._roles = courier, model, roles
-        self._delivery, self._norm = delivery, norm
+        self._delivery, self._norm, self._verdicts = delivery, norm, verdicts
         self._scale = 1.0 / (len(roles.workers) * model.iter_size)
         self.states: dict[int, RowState] = {}
         for row in rows:
@@ -114,6 +124,8 @@ class RowServer:
         self._unsummed = self._clipped_rows()
         if norm is not None:
             norm.on_known = self._apply_clipped
+        if verdicts is not None:
+            verdicts.on_known = self._advance_all
 
     def open(self) -> None:
         """Post the first receives."""
@@ -157,8 +169,24 @@ class RowServer:
     def _add(
         self, state: RowState, worker: int, gradient: Array, *, is_private: bool
     ) -> None:
-        state.sum.add(worker, gradient, is_private=is_private)
-        while state.sum.is_complete:
+        with np.errstate(all="ignore"):  # overflow shows in the loss, or is judged
+            state.sum.add(worker, gradient, is_private=is_private)
+            self._advance(state)
+
+    @np.errstate(all="ignore")
+    def _advance_all(self) -> None:
+        """Update all rows that have waited for a verdict."""
+        for state in self.states.values():
+            if not state.row.is_mean:
+                self._advance(state)
+
+    def _is_judged(self, state: RowState) -> bool:
+        if self._verdicts is None or state.row.is_mean:
+            return True
+        return self._verdicts.is_known(state.version)
+
+    def _advance(self, state: RowState) -> None:
+        while state.sum.is_complete and self._is_judged(state):
             if self._norm is not None and not state.row.is_mean:
                 self._summed(state)
                 return
@@ -171,7 +199,7 @@ class RowServer:
             mean = np.multiply(state.sum.total, 1.0 / len(self._roles.workers))
             unpack(mean, state.master)
         else:
-            self._model.updater.apply(state.version, state.pieces(), scale)
+            self._model.updater.apply(state.version, state.moving(), scale)
         state.version += 1
         state.sum.reset()
         if not self._delivery.receives_ahead:

@@ -14,6 +14,7 @@ __all__ = [
     "NORM_FACTORS",
     "NORM_ROWS",
     "REQUESTS",
+    "VERDICT",
     "factors_tag",
     "gradient_tag",
     "history_tag",
@@ -25,6 +26,7 @@ AGREED: Final = 11
 NORM_ROWS: Final = 12
 NORM_FACTORS: Final = 13
 HISTORY_WANTED: Final = 14
+VERDICT: Final = 15
 FIRST_BOARD_TAG: Final = 100
 
 _FIRST_FACTORS: Final = 1_000_000

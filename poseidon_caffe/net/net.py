@@ -282,11 +282,17 @@ class Net(NetWeights):
 
     def _backward(self, start: int | None, end: int, *, last_pass: bool) -> None:
         first = len(self.layers) - 1 if start is None else start
-        for i in range(first, end - 1, -1):
+        indices = range(first, end - 1, -1)
+        for i in indices:
             self.run_backward((i,))
-            self.tell_ready(i, last_pass=last_pass)
-        if self.debug_info and start is None and end == 0:
-            self._debug.whole_net()
+            if not self.debug_info:
+                self.tell_ready(i, last_pass=last_pass)
+        if self.debug_info:
+            # Who is told may change gradients and values at once.
+            if start is None and end == 0:
+                self._debug.whole_net()
+            for i in indices:
+                self.tell_ready(i, last_pass=last_pass)
         if last_pass:
             self.observer.backward_done()
 

@@ -76,22 +76,15 @@ class NetBuilder:
         """The one train net, its batches divided as the options say.
 
         Raises:
-            SolverError: no net or several are given, a batch cannot be divided, or the
-                loss would have to be scaled on several workers.
+            SolverError: no net or several are given, or a batch cannot be divided.
         """
-        scale = self.ops.loss_scale()
-        if scale is not None and self.shard.world > 1:
-            raise SolverError(
-                "precision fp16 scales the loss, which works with one worker only, not "
-                f"with {self.shard.world}: use --precision bf16, which needs no scaling"
-            )
         source = _train_source(self.param)
         said = source.describe()
         link = "from" if isinstance(source.value, str) else "specified in"
         self.emit(NetCreating(is_train=True, index=0, source=f"{link} {said}"))
         own = self.param.train_state if self.param.HasField("train_state") else None
         net = self._build(source, Phase.TRAIN, own, self.options.net)
-        net.loss_scale = scale
+        net.loss_scale = self.ops.loss_scale()
         return net
 
     def test_nets(self) -> list[Net]:

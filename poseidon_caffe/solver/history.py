@@ -21,6 +21,9 @@ __all__ = ["History"]
 class History:
     """Zero at first; laid out as in Caffe's solverstate.
 
+    On the host until kernels ask for it: what a cluster's servers keep, and a snapshot
+    restores on all ranks, takes no memory of a device.
+
     All parameters' first quantity, then all parameters' second one (AdaDelta's
     averages of squared updates, Adam's second moments).
 
@@ -46,7 +49,7 @@ class History:
         self.shapes: list[Shape] = [slot.shape for slot in slots] * count
         self._sizes = [math.prod(shape) for shape in self.shapes]
         #: Empty until somebody needs it: an empty one is zero.
-        self._buffers: list[Buffer] = [make_buffer(dtype, memory) for _ in self.shapes]
+        self._buffers = [Buffer(dtype) for _ in self.shapes]
 
     @classmethod
     def of_net(cls, net: Net, count: int) -> History:
@@ -66,20 +69,15 @@ class History:
             memory = self._memory.zeros(total, self._dtype)
             for slot, place in zip(slots, places, strict=True):
                 i = quantity * self._slots + slot.index
-                # Zeros need no copy; pages that nobody writes cost no memory,
-                # which is what a cluster's sharded history lives on.
-                old = None if self._is_zero(i) else self._host(i).copy()
-                self._buffers[i].move(memory[place])
-                if old is not None:
-                    self._host(i, write=True)[...] = old
+                self._replace(i, self._memory, memory[place])
             whole.append(memory)
         return whole
 
     def of(self, slot: int) -> tuple[Array, ...]:
         """The flat arrays of one parameter for kernels, one per quantity, live."""
+        self.to_device(slot)
         found = []
         for i in range(slot, len(self._buffers), self._slots):
-            self._buffers[i].to_device()
             shape = (self._sizes[i],)
             found.append(self._buffers[i].view(shape, channels_last=False))
         return tuple(found)
@@ -87,6 +85,8 @@ class History:
     def to_device(self, slot: int) -> None:
         """Let kernels see, and change, what one parameter's arrays hold."""
         for i in range(slot, len(self._buffers), self._slots):
+            if self._buffers[i].memory.is_host and not self._memory.is_host:
+                self._replace(i, self._memory)
             self._buffers[i].to_device()
 
     def keep_on_host(self, slot: int) -> None:
@@ -95,12 +95,8 @@ class History:
         What a cluster's servers update, whose kernels run on the host.
         """
         for i in range(slot, len(self._buffers), self._slots):
-            if self._buffers[i].memory.is_host:
-                continue
-            old = None if self._is_zero(i) else self._host(i)
-            self._buffers[i] = Buffer(self._dtype)
-            if old is not None:
-                self._host(i, write=True)[...] = old
+            if not self._buffers[i].memory.is_host:
+                self._replace(i, HOST)
 
     def host_of(self, slot: int) -> tuple[Array, ...]:
         """The flat NumPy arrays of one parameter, one per quantity, to write.
@@ -123,6 +119,17 @@ class History:
 
     def _host(self, index: int, *, write: bool = False) -> Array:
         return self._buffers[index].to_host(self._sizes[index], write=write)
+
+    def _replace(self, index: int, memory: Memory, raw: Array | None = None) -> None:
+        """Move one array to ``memory``, to ``raw`` there if that is given."""
+        old = None if self._is_zero(index) else self._host(index)
+        self._buffers[index] = make_buffer(self._dtype, memory)
+        if raw is not None:
+            self._buffers[index].move(raw)
+        # Zeros need no copy; pages that nobody writes cost no memory, which is what a
+        # cluster's sharded history lives on.
+        if old is not None:
+            self._host(index, write=True)[...] = old
 
     def _is_zero(self, index: int) -> bool:
         return not self._buffers[index].raw.size or not self._host(index).any()

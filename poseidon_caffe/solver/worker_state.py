@@ -59,9 +59,7 @@ def apply_worker(solver: Solver, state: WorkerState) -> None:
     for net, layers in _nets(solver, state):
         net.restore_state(layers)
     solver.window.replace(state.losses)
-    scale = solver.net.loss_scale
-    if scale is not None and state.loss_scale is not None:
-        scale.restore_state(state.loss_scale)
+    _restore_scale(solver, state)
 
 
 def apply_shared(
@@ -87,6 +85,7 @@ def apply_shared(
         net.restore_state({n: s for n, s in layers.items() if n not in own})
         left |= dict.fromkeys(name for name in layers if name in own)
     solver.window.replace(losses)
+    _restore_scale(solver, state)
     return list(left)
 
 
@@ -94,6 +93,13 @@ def mean_losses(workers: Sequence[WorkerState]) -> list[float]:
     """The loss window of all workers together."""
     windows = zip(*(worker.losses for worker in workers), strict=False)
     return [sum(losses) / len(losses) for losses in windows]
+
+
+def _restore_scale(solver: Solver, state: WorkerState) -> None:
+    """Workers have one scale, so that anyone's will do."""
+    scale = solver.net.loss_scale
+    if scale is not None and state.loss_scale is not None:
+        scale.restore_state(state.loss_scale)
 
 
 def _nets(solver: Solver, state: WorkerState) -> Iterator[tuple[Net, JsonObject]]:

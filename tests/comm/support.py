@@ -68,6 +68,8 @@ class Tiny:
         statistics: whether one more layer has eleven running means.
         dense: layers that offer no factors.
         still: slots whose lr_mult is 0; they move all the same.
+        frozen: slots whose lr_mult is 0 and that never move.
+        is_forced: gradients of both count in the norm.
         norms: of the gradient of each iteration of `alone`.
     """
 
@@ -76,6 +78,8 @@ class Tiny:
     statistics: bool = False
     dense: tuple[int, ...] = ()
     still: tuple[int, ...] = ()
+    frozen: tuple[int, ...] = ()
+    is_forced: bool = False
     slots: list[ParamSlot] = field(default_factory=list)
     blobs: list[Blob] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
@@ -106,7 +110,7 @@ class Tiny:
         blob.data[...] = draw.normal(size=shape)
         is_dense = bool(k) or statistics or layer in self.dense
         source = None if is_dense else self.products[layer]
-        is_still = statistics or len(self.slots) in self.still
+        is_still = statistics or len(self.slots) in (*self.still, *self.frozen)
         self.slots.append(
             ParamSlot(
                 len(self.blobs), f"ip{layer}/{k}", layer, k, shape,
@@ -153,6 +157,9 @@ class Tiny:
                 np.sum(dy, axis=0, out=db)
 
         rows = {slot.index: ROWS for slot in self.slots if slot.source is not None}
+        settings = {
+            "frozen": frozenset(self.frozen), "counts_still": self.is_forced, **settings
+        }  # fmt: skip
         return Model(
             self.slots, self.blobs, self.updater, self.local, rebuild, rows, **settings
         )  # type: ignore[arg-type]
@@ -200,7 +207,7 @@ def _update(
     tiny.norms.append(norm)
     factor = clip / norm if 0 <= clip < norm else 1.0
     for slot in tiny.slots:
-        if slot.statistics:
+        if slot.statistics or slot.index in tiny.frozen:
             continue
         data = tiny.blobs[slot.index].data.reshape(-1)
         gradient = sums[slot.index].reshape(-1)
@@ -210,8 +217,8 @@ def _update(
 
 
 def norm_of(tiny: Tiny, gradients: Sequence[Array]) -> float:
-    """The norm of what is learned."""
-    learned = [slot.index for slot in tiny.slots if slot.lr_mult]
+    """The norm of what is learned, or of everything."""
+    learned = [slot.index for slot in tiny.slots if slot.lr_mult or tiny.is_forced]
     return math.sqrt(sum(float((gradients[k] ** 2).sum()) for k in learned))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,36 @@ def test_servers_wait_for_the_end_however_late_it_comes(servers):
 
     settings = ClusterSettings(svb="off", servers=servers)
     together(3, settings, work)
+
+
+class OnHost:
+    """A mirror on a server: only the host's own copy of the values may be used."""
+
+    def __init__(self, blob):
+        self.dtype, self.mutable_cpu_data = blob.dtype, blob.mutable_cpu_data
+
+    def touch(self):
+        pass
+
+
+def test_servers_take_no_memory_for_copies_to_a_device():
+    def work(rank, cluster):
+        tiny = Tiny(widths=(4, 3))
+        model = tiny.model()
+        if not cluster.roles.works:
+            model = replace(model, blobs=[OnHost(blob) for blob in tiny.blobs])
+        attached = cluster.attach(model)
+        if attached.sync is None:
+            cluster.serve()
+        else:
+            drive(tiny, attached, rank, 4)
+            attached.sync.finish()
+        return [blob.cpu_data.copy() for blob in tiny.blobs]
+
+    *workers, server = together(3, ClusterSettings(svb="off", servers=1), work)
+    for values in workers:
+        for one, other in zip(values, server, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("culprit", [0, 1, 2])

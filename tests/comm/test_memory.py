@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from poseidon_caffe.backend.blob import Blob
-from poseidon_caffe.comm.memory import RowMemory, pack, unpack
+from poseidon_caffe.comm.memory import RowMemory, ServedBlob, pack, unpack
 from poseidon_caffe.comm.rows import Piece, Row
 
 
@@ -86,3 +86,23 @@ def test_pack_and_unpack():
     assert whole.tolist() == [0, 1, 2, 10, 11]
     unpack(2 * whole, parts)
     assert [part.tolist() for part in parts] == [[0, 2, 4], [], [20, 22]]
+
+
+def test_what_a_server_updates_is_the_blobs_host_memory(blobs):
+    served = ServedBlob(blobs[0])
+    memory = RowMemory(row(*ONE), [served])
+    memory.target()[...] = 7
+    assert (blobs[0].cpu_data.reshape(-1)[3:9] == 7).all()
+    assert served.data is served.mutable_cpu_data
+    assert served.dtype == np.float32
+
+
+def test_gradients_that_nobody_sends_take_no_memory():
+    class Lazy(Blob):
+        @property
+        def diff(self):
+            raise AssertionError("nobody asked for it")
+
+    memory = RowMemory(row((0, 3, 9)), [Lazy((4, 5))])
+    memory.take(np.ones(6, np.float32))
+    assert memory.values().tolist() == [1] * 6

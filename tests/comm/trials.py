@@ -32,6 +32,7 @@ from poseidon_caffe.solver.solver import Solver, SolverOptions
 from poseidon_caffe.types import Array, Shard
 
 RECORDS = 37  # divides no batch
+FAR = 5  # the record that may be far off: in every epoch another worker's
 BATCH = 4
 
 # Rates at which no ReLU or maximum comes so near its kink that float32 and float64 in
@@ -102,6 +103,12 @@ layer { name: "scale" type: "Scale" bottom: "bn" top: "scale"
     + _END,
 }  # fmt: skip
 # What changes a BatchNorm's top in place is done by the BatchNorm.
+# Gradients from labels far off are more than float16 holds.
+NETS["regression"] = (
+    NETS["plain"]
+    .replace("num_output: 3 ", "num_output: 1 ")
+    .replace("SoftmaxWithLoss", "EuclideanLoss")
+)
 NETS["fused"] = (
     NETS["batch_norm"]
     .replace('bottom: "bn" top: "scale"', 'bottom: "bn" top: "bn"')
@@ -116,8 +123,9 @@ class Trial:
     Attributes:
         name: of its files.
         workers, servers: ranks of each kind.
-        backend: "cpu" (float32, as fast as it goes), "reference" (float64), or "gpu"
-            (emulated, float32; `alone` runs on the CPU).
+        backend: "cpu" (float32, as fast as it goes), "reference" (float64), "gpu"
+            (emulated, float32; `alone` runs on the CPU), or "half" (emulated, float16;
+            `alone` too).
         solver: key of `SOLVERS`; ``more`` is further text of the solver's prototxt.
         net: key of `NETS`.
         settings: of the cluster, `ClusterSettings` by name.
@@ -180,31 +188,38 @@ class Result:
             row, which slots travel as factors; how often rank 0 replayed each recorded
             section of its steps.
         digests: of each worker's parameters.
+        scales: each worker's loss scale, None where it has none.
     """
 
     arrays: dict[str, Array]
     plan: dict[str, Any] = field(default_factory=dict)
     digests: tuple[str, ...] = ()
+    scales: tuple[dict[str, Any] | None, ...] = ()
 
 
-def make_records(folder: Path) -> Path:
-    """An LMDB of small images in three classes."""
+def make_records(folder: Path, far: int | None = None) -> Path:
+    """An LMDB of small images in three classes, one of them ``far`` off if given."""
     random = np.random.default_rng(8)
     source = folder / "records"
     with create_db(str(source)) as writer:
         for i in range(RECORDS):
             image = random.integers(0, 256, (1, 8, 8)).astype(np.uint8)
-            datum = array_to_datum(image, int(random.integers(3)))
+            label = int(random.integers(3))
+            if far is not None and i == FAR:
+                label = far
+            datum = array_to_datum(image, label)
             writer.put(b"%08d" % i, datum.SerializeToString())
     return source
 
 
 def ops_of(backend: str, seed: int = 0) -> Ops:
     """The backend; a GPU's streams work in an order that depends on the seed."""
-    if backend != "gpu":
+    if backend not in {"gpu", "half"}:
         return get_ops(backend, 1)
     device = EmulatedDevice(schedule=Schedule(seed=seed))
-    return GpuOps(device, get_ops("cpu", 1), GpuSettings(emulated=True))
+    precision = "fp16" if backend == "half" else "fp32"
+    settings = GpuSettings(emulated=True, precision=precision)
+    return GpuOps(device, get_ops("cpu", 1), settings)
 
 
 def make_solver(
@@ -261,9 +276,15 @@ def _alone(key: str, source: Path, batches: int) -> Result:
     trial = Trial(**json.loads(key))
     recorder = Recorder()
     solver = make_solver(trial, source, Shard(), recorder, batches=batches)
+    scale = solver.net.loss_scale
+    if scale is not None:
+        # So that gradients of activations, of means over more images, are the same.
+        state = scale.state()
+        scale.restore_state({**state, "factor": state["factor"] * batches})
     solver.step(trial.iterations)
     solver.close()
-    return Result(arrays_of(solver, recorder))
+    scales = () if scale is None else (scale.state(),)
+    return Result(arrays_of(solver, recorder), scales=scales)
 
 
 def save_trials(folder: Path, trials: Iterable[Trial]) -> None:
@@ -281,7 +302,8 @@ def load_result(folder: Path, trial: Trial) -> Result:
     with np.load(folder / f"{trial.name}.npz") as file:
         arrays = dict(file)
     about = json.loads((folder / f"{trial.name}.json").read_text())
-    return Result(arrays, about["plan"], tuple(about["digests"]))
+    digests, scales = tuple(about["digests"]), tuple(about["scales"])
+    return Result(arrays, about["plan"], digests, scales)
 
 
 def differences(found: Result, expected: Result) -> dict[str, float]:

@@ -157,6 +157,44 @@ def test_it_can_be_switched_on_later():
     assert len(lines) == 10 + 8
 
 
+class Changing:
+    """An observer that makes means of gradients at once, as NCCL may."""
+
+    def __init__(self, net, lines):
+        self.net, self.lines, self.told = net, lines, []
+        net.observer = self
+
+    def before_forward(self, layer):
+        pass
+
+    def grad_ready(self, slot, event):
+        event.wait()
+        self.told.append((slot.index, len(self.lines)))
+        self.net.learnable[slot.index].diff[...] = np.nan
+
+    def factors_ready(self, slot):
+        pass
+
+    def backward_done(self):
+        self.told.append(("done", len(self.lines)))
+
+
+def test_gradients_are_shown_before_others_are_told_of_them():
+    """What is shown is this rank's own, as Caffe's, and in no race with its mean."""
+    found = {}
+    for observed in (False, True):
+        net = make_net("debug_info: true" + SMALL)
+        fill_inputs(net)
+        found[observed] = lines = []
+        net.debug_listener = lines.append
+        watcher = Changing(net, lines) if observed else None
+        net.forward_backward()
+    assert found[True] == found[False]
+    order = sorted(net.slots, key=lambda slot: -slot.ready_after)
+    whole = len(found[True])
+    assert watcher.told == [*((s.index, whole) for s in order), ("done", whole)]
+
+
 def test_empty_blobs_have_mean_zero():
     text = DATA.replace("dim: 4", "dim: 0") + fc("f", "data")
     lines, _ = debug(text, lambda n: n.forward())

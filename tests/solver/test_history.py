@@ -8,6 +8,7 @@ import pytest
 from poseidon_caffe.errors import SnapshotError
 from poseidon_caffe.net.hooks import ParamSlot
 from poseidon_caffe.solver.history import History
+from tests.devices import gpu_ops
 
 
 def slots(*shapes):
@@ -60,3 +61,23 @@ def test_four_axes_of_old_files_fit(history):
     history.check(arrays, "x")
     history.load(arrays)
     assert history.shaped()[0].tolist() == [[1, 1, 1]] * 2
+
+
+def test_a_device_holds_only_what_its_kernels_use():
+    """Servers keep histories on the host, and a snapshot restores them on all ranks."""
+    memory = gpu_ops().memory
+    history = History(slots((2, 3), (4,)), 2, np.float32, memory)
+    before = memory.allocations
+    history.load([np.full(s, i + 1) for i, s in enumerate(history.shapes)])
+    history.keep_on_host(1)
+    assert history.host_of(1)[1].tolist() == [4] * 4
+    assert [float(a.max()) for a in history.shaped()] == [1, 2, 3, 4]
+    assert memory.allocations == before
+    arrays = history.of(0)
+    assert memory.allocations == before + 2
+    for array, value in zip(arrays, (1, 3), strict=True):
+        found = np.empty(6, np.float32)
+        memory.download(array, found)
+        assert found.tolist() == [value] * 6
+    history.keep_on_host(0)
+    assert [a.tolist() for a in history.host_of(0)] == [[1] * 6, [3] * 6]

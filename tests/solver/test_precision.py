@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from poseidon_caffe.errors import SolverError
 from poseidon_caffe.net.net import NetOptions
 from poseidon_caffe.solver.events import GradientsClipped, Warned
 from poseidon_caffe.solver.solver import Solver, SolverOptions
-from poseidon_caffe.types import Shard
+from poseidon_caffe.solver.worker_state import apply_shared, capture
 from tests.devices import gpu_ops
 from tests.solver.support import Recorder, make_param
 
@@ -216,7 +215,10 @@ def test_bf16_needs_no_factor():
     assert solver_with("bf16").net.loss_scale is None
 
 
-def test_fp16_is_refused_on_a_cluster():
-    param = make_param('snapshot_prefix: "p"', NET)
-    with pytest.raises(SolverError, match="use --precision bf16"):
-        Solver(param, ops=gpu_ops("fp16"), shard=Shard(1, 2))
+def test_one_scale_for_any_number_of_workers():
+    """A worker takes it from whoever's state is at hand."""
+    one, other = solver_with("fp16"), solver_with("fp16")
+    state = {"factor": 512.0, "good": 7, "skipped": 4}
+    one.net.loss_scale.restore_state(state)
+    apply_shared(other, capture(one), [])
+    assert other.net.loss_scale.state() == state

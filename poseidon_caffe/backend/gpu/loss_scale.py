@@ -20,6 +20,7 @@ GOOD_STEPS: Final = 2000
 """So many steps without overflow in a row double the factor."""
 
 _MOST_FACTOR = 2.0**24
+_MOST_GRADIENT = 2.0**48
 
 
 class DeviceLossScale:
@@ -39,6 +40,8 @@ class DeviceLossScale:
         self._factors = ops.memory.zeros(2, np.float32)
         #: Whether to skip this update, good steps in a row, updates skipped so far.
         self._counts = ops.memory.zeros(3, np.int32)
+        self._noted = ops.memory.zeros(1, np.int32)
+        self._found = ops.memory.zeros(2, np.float32)
         self._upload(FIRST_FACTOR, 0, 0)
 
     def _upload(self, factor: float, good: int, skipped: int) -> None:
@@ -69,6 +72,27 @@ class DeviceLossScale:
             self._ops.update(rule, step, segments)
         finally:
             self._ops.guard = UpdateGuard()
+
+    def watch(self, array: Array) -> None:
+        """Note whether one of the numbers, of any storage, has overflowed."""
+        self._ops.kernels("loss_scale").each(
+            "watch", array.dtype, array.size, array, self._noted, _MOST_GRADIENT,
+            array.size,
+        )  # fmt: skip
+
+    def report(self) -> Array:
+        """(factor, 1 if something was noted), on the device until the next call."""
+        self._ops.kernels("loss_scale").blocks(
+            "report", ANY_STORAGE, 1, self._factors, self._noted, self._found
+        )
+        return self._found
+
+    def follow(self, used: float, *, overflowed: bool) -> None:
+        """Let the factor follow what all workers found; see `LossScale`."""
+        self._ops.kernels("loss_scale").blocks(
+            "follow", ANY_STORAGE, 1, self._factors, self._counts, int(overflowed),
+            used, self._good_steps, _MOST_FACTOR,
+        )  # fmt: skip
 
     def factor(self) -> float:
         """The present factor; waits for the work before."""

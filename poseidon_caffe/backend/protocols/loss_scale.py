@@ -14,7 +14,9 @@ __all__ = ["LossScale", "LossScaleOps"]
 class LossScale(Protocol):
     """A factor on all gradients of a net, which follows what they allow.
 
-    It stays where gradients are, so that nobody waits for it.
+    It stays where gradients are, so that nobody waits for it.  A process that updates
+    by itself calls `update`; in a cluster whose servers do, all workers `watch` what
+    they send, `report`, and `follow` what they have found together.
     """
 
     def weigh(self, diff: Array, weight: float, *, scaled: bool) -> None:
@@ -30,6 +32,28 @@ class LossScale(Protocol):
 
         Raises:
             BackendError: as there.
+        """
+
+    def watch(self, array: Array) -> None:
+        """Note for `report` whether a gradient, or a factor of one, has overflowed.
+
+        Such are infinite, no numbers, or above 2^48: then neither a sum over workers
+        nor a product of two of them need be finite.
+        """
+
+    def report(self) -> Array:
+        """(factor in the gradients at hand, 1 if one was noted else 0), float32.
+
+        On the device, until the next call; what is noted begins anew.
+        """
+
+    def follow(self, used: float, *, overflowed: bool) -> None:
+        """Let the factor follow what all workers found, as `update` does.
+
+        Args:
+            used: the factor that was in those gradients: where it has been lowered
+                since, it is not lowered once more.
+            overflowed: a worker has noted one.
         """
 
     def factor(self) -> float:

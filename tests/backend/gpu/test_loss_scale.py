@@ -120,6 +120,50 @@ def test_state_goes_on():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("at", [0, 700])
+def test_what_is_noted_is_reported_once(dtype, bad, at):
+    scaling, gradient = scale(), np.ones(701, dtype)
+    scaling.watch(there(gradient))
+    assert here(scaling.report()).tolist() == [FIRST_FACTOR, 0]
+    gradient[at] = bad
+    scaling.watch(there(gradient))
+    scaling.watch(there(np.ones(3, dtype)))
+    assert here(scaling.report()).tolist() == [FIRST_FACTOR, 1]
+    assert here(scaling.report()).tolist() == [FIRST_FACTOR, 0]
+    scaling.watch(there(np.zeros(0, dtype)))
+    # Others decide what follows.
+    assert scaling.state() == {"factor": FIRST_FACTOR, "good": 0, "skipped": 0}
+
+
+def test_sums_and_products_of_what_passes_are_finite():
+    scaling = scale()
+    for value, noted in ((2.0**48, 0), (-(2.0**49), 1), (3e38, 1)):
+        scaling.watch(there(np.full(2, value, np.float32)))
+        assert here(scaling.report())[1] == noted
+
+
+def test_following_what_others_found():
+    one, other = scale(good_steps=2), scale(good_steps=2)
+    for gradient in (np.nan, 1.0, 1.0, 1.0, np.inf):
+        used = one.factor()
+        one.update(RULE, STEP, [segment([gradient])])
+        other.follow(used, overflowed=not np.isfinite(gradient))
+        assert other.state() == one.state()
+    assert other.state() == {"factor": FIRST_FACTOR / 2, "good": 0, "skipped": 2}
+
+
+def test_an_overflow_that_is_answered_lowers_nothing():
+    """Iterations that were under way when the factor was lowered."""
+    scaling = scale()
+    for _ in range(3):
+        scaling.follow(FIRST_FACTOR, overflowed=True)
+    assert scaling.state() == {"factor": FIRST_FACTOR / 2, "good": 0, "skipped": 3}
+    scaling.follow(FIRST_FACTOR / 2, overflowed=True)
+    assert scaling.factor() == FIRST_FACTOR / 4
+
+
 @pytest.mark.parametrize("count", [1, 700])
 def test_weights_of_losses(count):
     scaling = scale()

@@ -112,12 +112,16 @@ def write(trial, cluster, solver, attached, recorder) -> None:
     arrays = arrays_of(solver, recorder)
     values = b"".join(a.tobytes() for n, a in arrays.items() if n.startswith("value"))
     own = hashlib.sha256(values).hexdigest()
-    found = cluster.workers_board.gather(TOPIC, own.encode())
+    scale = solver.net.loss_scale
+    told = json.dumps([own, None if scale is None else scale.state()])
+    found = cluster.workers_board.gather(TOPIC, told.encode())
     if found is None:
         return
     plan = attached.plan
+    digests, scales = zip(*map(json.loads, found), strict=True)
     about = {
-        "digests": [each.decode() for each in found],
+        "digests": digests,
+        "scales": scales,
         "plan": {
             "rows": len(plan.rows),
             "owners": len({row.owner for row in plan.rows}),
