@@ -138,7 +138,8 @@ def open_reducer(
     """This rank's part of the reductions; all ranks call it together.
 
     Raises:
-        JointFailure: NCCL cannot connect the GPUs.
+        JointFailure: NCCL gives no id.
+        BackendError: NCCL cannot connect the GPUs; this rank ends the job.
     """
     if seat.is_emulated:
         return BoardReducer(cluster.workers_board, solver.ops.transfers())
@@ -147,7 +148,8 @@ def open_reducer(
         lambda: b"" if rank else json.dumps(asdict(new_nccl_id())).encode()
     )
     shared = NcclId(**json.loads(board.broadcast(_TOPIC_ID, own)))
-    return joint.together(lambda: NcclReducer(solver.ops, size, rank, shared))
+    # Not together: ranks that wait for this one in NCCL could not hear of its failure.
+    return NcclReducer(solver.ops, size, rank, shared)
 
 
 def attach_reducing(

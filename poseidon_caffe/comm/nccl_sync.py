@@ -7,6 +7,8 @@ takes the same step with the same kernels as a process alone would.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from poseidon_caffe.backend.protocols import Moment, Reducer
 from poseidon_caffe.comm.agreement import Agreement
 from poseidon_caffe.comm.carrier import ParamBlob
 from poseidon_caffe.comm.cluster import Cluster
+from poseidon_caffe.comm.courier import Courier, Waiting
 from poseidon_caffe.comm.plan import Plan
 from poseidon_caffe.comm.talk import Talk
 from poseidon_caffe.comm.traffic import Traffic
@@ -24,6 +27,9 @@ from poseidon_caffe.types import Array, JsonObject
 __all__ = ["NcclObserver", "NcclSync", "ReducedModel", "ReducingAttachment"]
 
 _ATTACHED = 38
+# GPUs that are about to be done are asked again and again; those of a rank that is
+# late, as the courier does it.
+_SPIN_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,18 +57,26 @@ class NcclSync:
         reducer: makes the means.
         talk: with the other workers.
         agreement: combines requests.
+        courier: the rank's.
 
     Attributes:
         iteration: the one under way, or the next.
     """
 
     def __init__(
-        self, model: ReducedModel, reducer: Reducer, talk: Talk, agreement: Agreement
+        self,
+        model: ReducedModel,
+        reducer: Reducer,
+        talk: Talk,
+        agreement: Agreement,
+        courier: Courier,
     ) -> None:
         self.iteration = model.iteration
         self._model, self._reducer = model, reducer
-        self._talk, self._agreement = talk, agreement
+        self._talk, self._agreement, self._courier = talk, agreement, courier
         self._pending: dict[int, Moment] = {}
+        #: Of the mean begun last, which is there last.
+        self._last: Moment | None = None
 
     def reduce(self, slot: ParamSlot) -> None:
         """Begin the mean of a slot's gradient, or of its statistics."""
@@ -70,7 +84,8 @@ class NcclSync:
             return
         blob = self._model.blobs[slot.index]
         array = blob.data if slot.statistics else blob.diff
-        self._pending[slot.index] = self._reducer.mean(array.reshape(-1))
+        self._last = self._reducer.mean(array.reshape(-1))
+        self._pending[slot.index] = self._last
         if slot.statistics:
             blob.touch()
 
@@ -93,8 +108,32 @@ class NcclSync:
         return self._talk.sum_in_order(values, count)
 
     def agree(self, requests: int) -> int:
-        """All workers' requests of an earlier iteration; the same for all."""
+        """All workers' requests of an earlier iteration; the same for all.
+
+        Returns when all means are there.  Whoever waits for a GPU cannot be told that
+        another rank is lost; so nobody shall, for what a rank may never begin.  The
+        update that was given before keeps the GPU busy meanwhile.
+        """
+        self._await_means()
         return self._agreement.agree(self.iteration, requests)
+
+    def _await_means(self) -> None:
+        """Return once all means begun are there.
+
+        Raises:
+            PoseidonError: another rank is lost, or does not go on.
+        """
+        last, self._last = self._last, None
+        end_s = time.monotonic() + _SPIN_S
+        while last is not None and not last.done():
+            if time.monotonic() < end_s:
+                time.sleep(0)  # lets the other threads work
+                continue
+            there = threading.Event()
+            self._courier.when(last.done, there.set)
+            what = Waiting(f"the GPUs' means of iteration {self.iteration - 1}")
+            self._courier.wait_for(there.is_set, what)
+            return
 
     def gather(self, item: JsonObject) -> list[JsonObject] | None:
         """Every worker's item (plain JSON) on rank 0."""
@@ -171,7 +210,7 @@ class ReducingAttachment:
         courier.traffic = self.traffic
         agreement = Agreement(courier, roles, 1, model.iteration)
         talk = Talk(cluster.workers_board, is_patient=False)
-        self.sync = NcclSync(model, reducer, talk, agreement)
+        self.sync = NcclSync(model, reducer, talk, agreement, courier)
         self.observer = NcclObserver(model, self.sync, cluster.watchman.beat)
         courier.call(agreement.open)
         cluster.board.barrier(_ATTACHED)

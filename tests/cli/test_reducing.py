@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,10 +15,11 @@ from poseidon_caffe.cli.reducing import (
     Seat,
     meet,
     obstacle,
+    open_reducer,
     wants_device_factors,
     wants_nccl,
 )
-from poseidon_caffe.errors import UsageError
+from poseidon_caffe.errors import BackendError, UsageError
 
 SEATS = [Seat("a", f"0000:0{k}:00.0") for k in range(3)]
 EMULATED = [replace(seat, is_emulated=True) for seat in SEATS]
@@ -96,3 +98,30 @@ def test_factors_that_stay_on_the_gpu(monkeypatch):
         # The emulator's memory is the processor's: any MPI takes it, when told to.
         assert not wants_device_factors(given(), emulated)
         assert wants_device_factors(given("--cuda_aware_mpi=on"), emulated)
+
+
+def test_a_rank_that_nccl_fails_on_waits_for_nobody(monkeypatch):
+    """The others wait for it in NCCL, where they hear nothing."""
+
+    class Connecting:
+        """The ranks together make an id; thereafter the others never come again."""
+
+        steps = 0
+
+        def together(self, step):
+            self.steps += 1
+            assert self.steps == 1
+            return step()
+
+        def broadcast(self, topic, payload):
+            return b'{"values": [1], "is_bytes": true}'
+
+    def fails(*arguments):
+        assert arguments[1:3] == (2, 1)
+        raise BackendError("NCCL cannot connect the GPUs: no network")
+
+    monkeypatch.setattr(module, "NcclReducer", fails)
+    talk = Connecting()
+    cluster = SimpleNamespace(courier=SimpleNamespace(rank=1, size=2))
+    with pytest.raises(BackendError, match="no network"):
+        open_reducer(cluster, talk, talk, SimpleNamespace(ops=None), SEATS[0])

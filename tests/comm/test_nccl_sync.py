@@ -12,6 +12,7 @@ from poseidon_caffe.backend.gpu.emulator.device import EmulatedDevice
 from poseidon_caffe.backend.gpu.emulator.stream import Schedule
 from poseidon_caffe.comm.nccl_sync import ReducedModel, ReducingAttachment
 from poseidon_caffe.comm.settings import ClusterSettings
+from poseidon_caffe.errors import ClusterError
 from poseidon_caffe.net.hooks import DONE
 from tests.comm import support
 from tests.comm.support import MOMENTUM, RATE, Tiny
@@ -147,3 +148,63 @@ def test_what_is_still_is_left_alone_and_all_is_updated_here():
         return reducer.rounds
 
     assert support.together(1, ClusterSettings(), work) == [4]
+
+
+class Unfinished:
+    """The end of a mean that is there when all ranks have begun it."""
+
+    def __init__(self, begun, size):
+        self.begun, self.size = begun, size
+
+    def done(self):
+        return len(self.begun) == self.size
+
+
+class LateReducer:
+    """Means that end when the last rank comes; nobody can wait for them but so."""
+
+    def __init__(self, begun, rank, size):
+        self.begun, self.rank, self.size = begun, rank, size
+
+    def mean(self, array):
+        self.begun.add(self.rank)
+        return Unfinished(self.begun, self.size)
+
+    def hold(self, moment):
+        pass
+
+    def close(self):
+        pass
+
+
+def agree_after_a_mean(late_s, settings):
+    """What rank 0 gets where rank 1 begins its mean so much later."""
+    begun, go_on = set(), threading.Event()
+
+    def work(rank, cluster):
+        tiny = Far(device=EmulatedDevice())
+        model = ReducedModel(tiny.slots, tiny.blobs)
+        attached = ReducingAttachment(cluster, model, LateReducer(begun, rank, 2))
+        if rank:
+            go_on.wait(late_s)
+        try:
+            attached.observer.grad_ready(tiny.slots[0], DONE)
+            attached.observer.backward_done()
+            assert attached.sync.agree(0) == 0
+            assert len(begun) == 2  # no GPU can keep this rank now
+            attached.sync.finish()
+        finally:
+            go_on.set()
+
+    support.together(2, settings, work, timeout_s=20)
+
+
+def test_a_rank_that_comes_later_is_waited_for():
+    agree_after_a_mean(0.3, ClusterSettings())
+
+
+def test_a_rank_that_never_comes_ends_the_job():
+    """Its mean keeps the GPUs of all others waiting, which no GPU will ever tell."""
+    settings = ClusterSettings(comm_timeout_s=2.0, stall_warning_s=0.5)
+    with pytest.raises(ClusterError, match=r"rank 1 .*the GPUs' means of iteration 0"):
+        agree_after_a_mean(15.0, settings)

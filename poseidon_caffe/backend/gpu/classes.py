@@ -29,7 +29,9 @@ class _Form(NamedTuple):
 
 
 #: Kernels that have a form for a block a place.
-_WITH_BLOCKS = {"softmax", "softmax_backward", "count_hits"}
+_WITH_BLOCKS = {
+    "softmax", "softmax_backward", "softmax_loss_backward", "count_hits",
+}  # fmt: skip
 
 
 def _form(kernel: str, planes: Planes) -> _Form:

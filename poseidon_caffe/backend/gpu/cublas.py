@@ -23,6 +23,8 @@ WORKSPACE_BYTES = 32 << 20
 _COMPUTE_32F, _COMPUTE_64F = 68, 70
 _GEMM_DEFAULT = -1
 _DEFAULT_MATH, _TF32_MATH = 0, 3
+# Parts of a sum over k are not rounded to 16 bits before they are added.
+_WHOLE_SUMS = 16
 _CUDA_R_64F = 1
 
 _p, _i, _l = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
@@ -76,7 +78,10 @@ def load_cublas(names: Sequence[str | Path]) -> Any:
             tried.append(f"{name}: {error}")
         else:
             return library
-    raise BackendError(f"cuBLAS of CUDA 12 or newer cannot be loaded: {tried}")
+    raise BackendError(
+        "cuBLAS of CUDA 12 or newer cannot be loaded: pip install nvidia-cublas "
+        f"(CUDA 13) or nvidia-cublas-cu12; tried {'; '.join(tried)}"
+    )
 
 
 class Cublas:
@@ -105,7 +110,7 @@ class Cublas:
         self._call("cublasSetStream_v2", self._handle, stream)
         size = WORKSPACE_BYTES
         self._call("cublasSetWorkspace_v2", self._handle, workspace, size)
-        mode = _TF32_MATH if tf32 else _DEFAULT_MATH
+        mode = (_TF32_MATH if tf32 else _DEFAULT_MATH) | _WHOLE_SUMS
         self._call("cublasSetMathMode", self._handle, mode)
 
     def _call(self, name: str, *arguments: Any) -> None:

@@ -27,6 +27,7 @@ from poseidon_caffe.backend.gpu.device import (
     Operand,
     pointer,
 )
+from poseidon_caffe.backend.gpu.pinned import pinned_array
 from poseidon_caffe.backend.memory import NoRoomError
 from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Array
@@ -202,13 +203,12 @@ class CupyDevice:
         runtime.memsetAsync(pointer(array), 0, array.nbytes, self.compute.raw.ptr)
 
     def pinned(self, count: int, dtype: np.dtype | type) -> Array:
-        """A NumPy array of zeros in page-locked memory."""
-        dtype = np.dtype(dtype)
-        with self.on_this_thread():
-            memory = self.cupy.cuda.alloc_pinned_memory(max(count, 1) * dtype.itemsize)
-        array = np.frombuffer(memory, dtype, count)
-        array[...] = 0
-        return array
+        """A NumPy array of zeros in page-locked memory.
+
+        Raises:
+            MemoryError: the host has no such room.
+        """
+        return pinned_array(self.claim, count, dtype)
 
     def upload(self, source: Array, target: Any) -> None:
         """Copy any NumPy array to the device, in turn; ``source`` is free at once."""
@@ -349,8 +349,10 @@ def _uncollected() -> Iterator[None]:
 def _cublas_names(cupy: Any) -> list[str]:
     """What the library that CuPy has found is called."""
     # Asking for the wrapper (importing it would not do) loads the library, wherever
-    # it is; the loader then knows it by its name.
-    _ = importlib.import_module("cupy_backends.cuda.libs").cublas
+    # it is; the loader then knows it by its name.  Where CuPy finds none, the loader
+    # may, and else says so.
+    with suppress(ImportError):
+        _ = importlib.import_module("cupy_backends.cuda.libs").cublas
     major = cupy.cuda.runtime.runtimeGetVersion() // 1000
     return [f"libcublas.so.{n}" for n in dict.fromkeys((major, 13, 12))]
 

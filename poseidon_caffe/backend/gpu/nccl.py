@@ -94,6 +94,7 @@ class NcclReducer:
 
         self._device: Any = cast("Any", ops).device  # GpuOps alone has it
         self._stream: Any = self._device.stream()
+        self._error: type[Exception] = nccl.NcclError
         try:
             with self._device.on_this_thread():
                 self._raw: Any = nccl.NcclCommunicator(size, nccl_id.raw(), rank)
@@ -102,14 +103,22 @@ class NcclReducer:
             raise BackendError(msg) from error
 
     def mean(self, array: Array) -> Event:
-        """See `Reducer.mean`."""
+        """See `Reducer.mean`.
+
+        Raises:
+            BackendError: NCCL refuses, as when it has lost another rank.
+        """
         self._stream.wait_for(self._device.compute.record())
         if array.size:
             place, kind = pointer(array), _TYPES[np.dtype(array.dtype).str[1:]]
-            with self._device.on_this_thread():
+            self._device.claim()
+            try:
                 self._raw.allReduce(
                     place, place, array.size, kind, _AVERAGE, self._stream.raw.ptr
                 )
+            except self._error as error:
+                msg = f"NCCL cannot combine gradients: {error}; --nccl off does without"
+                raise BackendError(msg) from error
         event: Event = self._stream.record()
         return event
 

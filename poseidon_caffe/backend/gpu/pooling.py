@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from poseidon_caffe.backend.geometry import PoolGeometry
+from poseidon_caffe.backend.gpu.division import order_numbers
 from poseidon_caffe.backend.gpu.image_planes import GpuImagePlanes, ImagePlanes
 from poseidon_caffe.backend.gpu.kept import Kept
 from poseidon_caffe.backend.gpu.launcher import THREADS
 from poseidon_caffe.backend.gpu.stochastic_pooling import (
     GpuStochasticPool,
+    kept_steps,
+    order_of,
     pool_numbers,
 )
 from poseidon_caffe.backend.protocols.kernels import PoolKernel
@@ -88,7 +91,7 @@ class GpuPool:
         """A thread for each output, or a block for some if their windows are large."""
         g, count = self.geometry, top.array.size
         launcher = self._ops.kernels("pooling")
-        numbers = (count, top.channels, top.channels_last, *image.steps, *top.steps)
+        numbers = (count, *order_of(top), *image.steps, *top.steps)
         window = math.prod(map(min, g.kernel, g.x_shape[2:]))
         alone = top.channels_last and count >= _MANY
         dtype: np.dtype = top.array.dtype
@@ -116,18 +119,18 @@ class GpuPool:
             return
         top = self._ops.image_planes("y", dy)
         with self._ops.written_image_planes("x", dx) as image:
-            numbers = (*image.steps, *top.steps, *self._numbers)
             each = self._ops.kernels("pooling").each
             if winners is None:
                 each(
                     "average_backward", dx.dtype, dx.size, top.array, image.array,
-                    dx.size, image.channels, image.channels_last, *numbers,
+                    dx.size, *order_of(image), *image.steps, *top.steps,
+                    *self._numbers,
                 )  # fmt: skip
             else:
                 each(
                     "max_backward", dx.dtype, dx.size, top.array, winners,
-                    image.array, dx.size, image.channels, image.channels_last,
-                    self._winners.channels_last, *numbers,
+                    image.array, dx.size, *order_of(image), *image.steps,
+                    *top.steps, *kept_steps(self._winners, top), *self._numbers,
                 )  # fmt: skip
 
     def _chosen(self, mask: Array | None) -> Array:
@@ -135,9 +138,10 @@ class GpuPool:
         if self._winners.array is None and mask is not None and mask.size:
             places = self._ops.image_planes("mask", mask)
             winners = self._winners.plain()
+            plain = order_numbers(places.channels, places.places, channels_last=False)
             self._ops.kernels("pooling").each(
                 "mask_winners", mask.dtype, mask.size, places.array, winners,
-                mask.size, places.channels, places.places, *places.steps,
+                mask.size, *plain, *places.steps,
             )  # fmt: skip
             # Not what a forward chose: the next mask may say otherwise.
             self._winners = Kept(self._ops, winners.size, np.int32)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from poseidon_caffe.backend.geometry import PoolGeometry
+from poseidon_caffe.backend.gpu.division import divider, order_numbers
 from poseidon_caffe.backend.gpu.image_planes import GpuImagePlanes, ImagePlanes
 from poseidon_caffe.backend.gpu.kept import Kept
 from poseidon_caffe.backend.gpu.params import param_dtype
@@ -15,13 +16,30 @@ from poseidon_caffe.backend.gpu.random import PhiloxGenerator
 from poseidon_caffe.errors import BackendError
 from poseidon_caffe.types import Array, Shape
 
-__all__ = ["GpuStochasticPool", "pool_numbers"]
+__all__ = ["GpuStochasticPool", "kept_steps", "order_of", "pool_numbers"]
 
 
 def pool_numbers(geometry: PoolGeometry) -> Shape:
     """The settings as the kernels take them."""
     g = geometry
-    return (*g.x_shape[2:], *g.y_shape[2:], *g.kernel, *g.stride, *g.pad)
+    divided = (g.x_shape[3], g.y_shape[3], *g.stride)
+    return (
+        *g.x_shape[2:], *g.y_shape[2:], *g.kernel, *g.stride, *g.pad,
+        *map(divider, divided),
+    )  # fmt: skip
+
+
+def order_of(planes: ImagePlanes) -> Shape:
+    """The order of threads that go as an array lies."""
+    return order_numbers(
+        planes.channels, planes.places, channels_last=planes.channels_last
+    )
+
+
+def kept_steps(kept: Kept, top: ImagePlanes) -> Shape:
+    """Elements from image to image, channel to channel, place to place of ``kept``."""
+    image = top.channels * top.places
+    return (image, 1, top.channels) if kept.channels_last else (image, top.places, 1)
 
 
 class GpuStochasticPool:
@@ -71,8 +89,7 @@ class GpuStochasticPool:
         self._ops.kernels("pooling").each(
             "stochastic_sample", top.array.dtype, self._count, image.array, top.array,
             self._winners.written(top), draws, rng.words if own else None,
-            self._count, top.channels, top.channels_last, *image.steps, *top.steps,
-            *self._numbers,
+            self._count, *order_of(top), *image.steps, *top.steps, *self._numbers,
         )  # fmt: skip
         if own:
             rng.step()
@@ -90,8 +107,8 @@ class GpuStochasticPool:
             self._totals = Kept(self._ops, self._count, param_dtype(dtype))
         self._ops.kernels("pooling").each(
             "stochastic_expect", dtype, self._count, image.array, top.array,
-            self._totals.written(top), self._count, top.channels, top.channels_last,
-            *image.steps, *top.steps, *self._numbers,
+            self._totals.written(top), self._count, *order_of(top), *image.steps,
+            *top.steps, *self._numbers,
         )  # fmt: skip
 
     def backward(self, dy: Array, dx: Array, mask: Array | None = None) -> None:
@@ -103,9 +120,9 @@ class GpuStochasticPool:
             if self._expected is None:
                 self._ops.kernels("pooling").each(
                     "max_backward", dx.dtype, dx.size, top.array,
-                    self._winners.array, image.array, dx.size, image.channels,
-                    image.channels_last, self._winners.channels_last, *image.steps,
-                    *top.steps, *self._numbers,
+                    self._winners.array, image.array, dx.size, *order_of(image),
+                    *image.steps, *top.steps, *kept_steps(self._winners, top),
+                    *self._numbers,
                 )  # fmt: skip
             else:
                 self._spread(*self._expected, top, image)
@@ -118,6 +135,6 @@ class GpuStochasticPool:
         self._ops.kernels("pooling").each(
             "stochastic_spread", dx.array.dtype, dx.array.size, source.array,
             result.array, self._totals.array, dy.array, dx.array, dx.array.size,
-            dx.channels, dx.channels_last, self._totals.channels_last, *source.steps,
-            *result.steps, *dy.steps, *dx.steps, *self._numbers,
+            *order_of(dx), *source.steps, *result.steps, *dy.steps, *dx.steps,
+            *kept_steps(self._totals, dy), *self._numbers,
         )  # fmt: skip

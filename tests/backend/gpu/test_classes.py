@@ -38,3 +38,18 @@ def test_every_form_gives_the_same_softmax(classes):
     gpu_ops().softmax(there(x.T), 0, tall)
     # A thread adds up to a thousand numbers here, one after the other.
     assert_near(tall, want.T, y.dtype, 20)
+
+
+# The labels: the first class, one in the middle, the last, and one that is ignored.
+@pytest.mark.parametrize("classes", [2, 256, 257, 8192])
+def test_every_form_gives_the_same_gradient_of_the_softmax_loss(classes):
+    prob = np.random.default_rng(classes).random((4, classes))
+    label = np.array([0, classes // 2, classes - 1, -1], np.float32)
+    want = 0.5 * (prob - (np.arange(classes) == label[:, None]))
+    want[3] = 0
+    weight = gpu_ops().memory.zeros(1, np.float64)
+    gpu_ops().memory.upload(np.array([0.5]), weight)
+    for axis, order in ((1, (0, 1)), (0, (1, 0))):
+        dx = there(prob.transpose(order))  # in place
+        gpu_ops().softmax_loss_backward(dx, there(label), axis, -1, weight, dx)
+        assert_near(dx, want.transpose(order), dx.dtype)

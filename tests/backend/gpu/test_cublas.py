@@ -86,11 +86,13 @@ def notes(library):
     return library.notes()
 
 
-@pytest.mark.parametrize("tf32", [False, True])
-def test_a_handle_has_its_stream_then_its_workspace(library, tf32):
+# CUBLAS_DEFAULT_MATH or CUBLAS_TF32_TENSOR_OP_MATH, and in both
+# CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION (16).
+@pytest.mark.parametrize(("tf32", "mode"), [(False, 16), (True, 3 + 16)])
+def test_a_handle_has_its_stream_then_its_workspace(library, tf32, mode):
     cublas = Cublas(library, 0x1234, 1 << 40, tf32=tf32)
     seen = notes(library)
-    assert list(seen[1:5]) == [0x1234, 1 << 40, WORKSPACE_BYTES, 3 if tf32 else 0]
+    assert list(seen[1:5]) == [0x1234, 1 << 40, WORKSPACE_BYTES, mode]
     destroyed = seen[6]
     del cublas
     gc.collect()

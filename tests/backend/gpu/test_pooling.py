@@ -28,7 +28,12 @@ from tests.devices import gpu_ops
 OVERLAP = PoolGeometry((2, 3, 7, 6), (2, 3, 4, 3), (3, 3), (2, 2), (1, 1), "max")
 LARGE = PoolGeometry((2, 5, 9, 8), (2, 5, 2, 2), (8, 7), (2, 2), (1, 1), "max")
 WHOLE = PoolGeometry((3, 40, 7, 7), (3, 40, 1, 1), (7, 7), (1, 1), (0, 0), "max")
-GEOMETRIES = {"overlap": OVERLAP, "large": LARGE, "whole": WHOLE}
+# Strides and widths that are no powers of two, gaps between windows; a single row.
+APART = PoolGeometry((2, 3, 11, 13), (2, 3, 3, 3), (2, 3), (5, 6), (0, 1), "max")
+ROW = PoolGeometry((3, 2, 7, 9), (3, 2, 1, 4), (7, 3), (3, 2), (0, 0), "max")
+GEOMETRIES = {
+    "overlap": OVERLAP, "large": LARGE, "whole": WHOLE, "apart": APART, "row": ROW,
+}  # fmt: skip
 LAYOUTS = list(itertools.product([False, True], repeat=2))
 
 

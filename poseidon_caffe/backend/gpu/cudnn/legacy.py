@@ -64,21 +64,26 @@ _BY_DIRECTION = {
 }
 
 
-def fastest(
-    times: Iterable[AlgorithmTime], settings: CudnnSettings, wanted: MathType
-) -> Choice | None:
-    """The first of the results (fastest first) that the settings allow.
+def _allowed(math: int, wanted: MathType) -> bool:
+    """Whether data may be computed on with ``math``.
 
     Without TF32, float32 data must be computed on as such: nothing but `FMA` will
     do then, and data is never rounded to half.
     """
+    if wanted is MathType.FMA:
+        return math == wanted
+    return math in set(MathType) - {MathType.TENSOR_OP_ALLOW_CONVERSION}
+
+
+def fastest(
+    times: Iterable[AlgorithmTime], settings: CudnnSettings, wanted: MathType
+) -> Choice | None:
+    """The first of the results (fastest first) that the settings allow."""
     for result in times:
         math = result.math_type
-        allowed = math == wanted if wanted is MathType.FMA else True
         if (
             result.status == 0
-            and allowed
-            and math != MathType.TENSOR_OP_ALLOW_CONVERSION
+            and _allowed(math, wanted)
             and result.memory <= settings.workspace_limit
             and (not settings.deterministic or result.determinism)
         ):
@@ -133,8 +138,13 @@ class LegacyPlan:
 
     # -- choosing --------------------------------------------------------------------
     def take(self, choice: Choice) -> bool:
-        """Use a choice if it can be; its workspace is asked for anew."""
-        if choice.algorithm >= self._of.algorithms or choice.math not in set(MathType):
+        """Use a choice if it can be; its workspace is asked for anew.
+
+        It may come from a file, whatever that says of the arithmetic.
+        """
+        if choice.algorithm >= self._of.algorithms:
+            return False
+        if not _allowed(choice.math, self._wanted):
             return False
         self._convolution.set_math(choice.math)
         size = self._workspace_of(choice.algorithm)

@@ -185,7 +185,7 @@ DEVICE void softmax_loss_backward_places(const T* prob, const P* label,
     }
   }
 }
-FORMS_SHORT(softmax_loss_backward,
+FORMS(softmax_loss_backward,
       (const T* prob, const P* label, long long ignores, double ignored,
        const double* weight, T* dx, long long places, long long classes,
        long long inner),

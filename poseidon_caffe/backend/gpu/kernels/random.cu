@@ -110,15 +110,8 @@ KERNEL(dropout_channels_last)(long long* rng, const T* x, unsigned char* mask, T
   const A factor = static_cast<A>(scale);
   const long long draw = begin_draw(rng), key = rng[0];
   FOR_EACH(i, n) {
-    long long row, image;
-    if (n < (1ll << 31)) {  // a 64-bit division takes several times as long
-      row = static_cast<unsigned int>(i) / static_cast<unsigned int>(channels);
-      image = static_cast<unsigned int>(row) / static_cast<unsigned int>(places);
-    } else {
-      row = i / channels;
-      image = row / places;
-    }
-    const long long channel = i - row * channels, place = row - image * places;
+    long long image, channel, place;
+    place_of(i, channels, places, 1, image, channel, place);
     const long long at = (image * channels + channel) * places + place;
     unsigned int words[4];
     philox(key, draw, at / 4, words);

@@ -2,10 +2,9 @@
 // element (i, j, k) takes parameter i step_a + j step_b + k step_c.
 #include "common.cuh"
 
-#define SPREAD                                                                  \
-  long long b, long long c, long long step_a, long long step_b, long long step_c, \
-      long long n
-#define SPREAD_ARGS b, c, step_a, step_b, step_c, n
+#define SPREAD \
+  long long b, long long c, long long step_a, long long step_b, long long step_c
+#define SPREAD_ARGS b, c, step_a, step_b, step_c
 
 // Which parameter an element takes; goes on to the next element without division.
 struct Place {
@@ -13,16 +12,8 @@ struct Place {
 
   __device__ __forceinline__ Place(long long i, SPREAD)
       : b(b), c(c), step_a(step_a), step_b(step_b), step_c(step_c) {
-    long long row, outer;
-    if (n < (1ll << 31)) {  // a 64-bit division takes several times as long
-      row = static_cast<unsigned int>(i) / static_cast<unsigned int>(c);
-      outer = static_cast<unsigned int>(row) / static_cast<unsigned int>(b);
-    } else {
-      row = i / c;
-      outer = row / b;
-    }
-    k = i - row * c;
-    j = row - outer * b;
+    long long outer;
+    place_of(i, c, b, 1, outer, k, j);
     at = outer * step_a + j * step_b + k * step_c;
   }
   __device__ __forceinline__ void next() {
@@ -38,7 +29,7 @@ struct Place {
 
 // y = f(x, z, place of the parameter) by packs; y may be x or z; z may be x.
 template <class F>
-DEVICE void spread(const T* x, const T* z, T* y, SPREAD, F f) {
+DEVICE void spread(const T* x, const T* z, T* y, SPREAD, long long n, F f) {
   const bool aligned = pack_aligned(x) && pack_aligned(z) && pack_aligned(y);
   const long long packs = aligned ? n / PACK_ITEMS : 0;
   FOR_EACH(pack, packs) {
@@ -58,42 +49,45 @@ DEVICE void spread(const T* x, const T* z, T* y, SPREAD, F f) {
 }
 
 // y = x where x > 0, else slope * x
-KERNEL(prelu)(const T* x, const P* slope, T* y, SPREAD) {
-  spread(x, x, y, SPREAD_ARGS, [=](A value, A, long long at) {
+KERNEL(prelu)(const T* x, const P* slope, T* y, SPREAD, long long n) {
+  spread(x, x, y, SPREAD_ARGS, n, [=](A value, A, long long at) {
     return value > A(0) ? value : slope[at] * value;
   });
 }
 
 // dx = dy where x > 0, else slope * dy
-KERNEL(prelu_backward)(const T* x, const T* dy, const P* slope, T* dx, SPREAD) {
-  spread(x, dy, dx, SPREAD_ARGS, [=](A value, A step, long long at) {
+KERNEL(prelu_backward)(const T* x, const T* dy, const P* slope, T* dx, SPREAD,
+                       long long n) {
+  spread(x, dy, dx, SPREAD_ARGS, n, [=](A value, A step, long long at) {
     return value > A(0) ? step : slope[at] * step;
   });
 }
 
 // y = x * scale
-KERNEL(scale_only)(const T* x, const P* scale, T* y, SPREAD) {
-  spread(x, x, y, SPREAD_ARGS,
+KERNEL(scale_only)(const T* x, const P* scale, T* y, SPREAD, long long n) {
+  spread(x, x, y, SPREAD_ARGS, n,
          [=](A value, A, long long at) { return value * scale[at]; });
 }
 
 // y = x + shift
-KERNEL(shift_only)(const T* x, const P* shift, T* y, SPREAD) {
-  spread(x, x, y, SPREAD_ARGS,
+KERNEL(shift_only)(const T* x, const P* shift, T* y, SPREAD, long long n) {
+  spread(x, x, y, SPREAD_ARGS, n,
          [=](A value, A, long long at) { return value + shift[at]; });
 }
 
 // y = x * scale + shift
-KERNEL(scale_and_shift)(const T* x, const P* scale, const P* shift, T* y, SPREAD) {
-  spread(x, x, y, SPREAD_ARGS, [=](A value, A, long long at) {
+KERNEL(scale_and_shift)(const T* x, const P* scale, const P* shift, T* y, SPREAD,
+                        long long n) {
+  spread(x, x, y, SPREAD_ARGS, n, [=](A value, A, long long at) {
     return value * scale[at] + shift[at];
   });
 }
 
 // y = z where z = x + shift > 0, else slope * z
-KERNEL(shift_and_relu)(const T* x, const P* shift, T* y, double slope, SPREAD) {
+KERNEL(shift_and_relu)(const T* x, const P* shift, T* y, double slope, SPREAD,
+                       long long n) {
   const A factor = static_cast<A>(slope);
-  spread(x, x, y, SPREAD_ARGS, [=](A value, A, long long at) {
+  spread(x, x, y, SPREAD_ARGS, n, [=](A value, A, long long at) {
     const A made = value + shift[at];
     return made < A(0) ? made * factor : made;
   });

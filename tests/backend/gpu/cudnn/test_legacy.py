@@ -3,9 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from poseidon_caffe.backend.geometry import ConvGeometry
+from poseidon_caffe.backend.gpu.cudnn.choices import Choice
 from poseidon_caffe.backend.gpu.cudnn.constants import MathType
-from poseidon_caffe.backend.gpu.cudnn.legacy import fastest
+from poseidon_caffe.backend.gpu.cudnn.handle import Handle
+from poseidon_caffe.backend.gpu.cudnn.layout import Layout, dense_strides
+from poseidon_caffe.backend.gpu.cudnn.legacy import LegacyPlan, fastest
 from poseidon_caffe.backend.gpu.cudnn.library import AlgorithmTime
+from poseidon_caffe.backend.gpu.cudnn.plan import Direction, Request
 from poseidon_caffe.backend.gpu.cudnn.settings import CudnnSettings
 
 FMA, DEFAULT, TENSOR, CONVERT = (
@@ -58,3 +63,30 @@ def test_what_each_precision_may_compute_with(dtype, tf32, expected, precision):
     settings = CudnnSettings(tf32=tf32)
     assert settings.math_type(dtype) is expected
     assert settings.precision(dtype) == precision
+
+
+def lay(shape):
+    return Layout(shape, dense_strides(shape, channels_last=False), False)
+
+
+@pytest.mark.parametrize(
+    ("tf32", "math", "taken"),
+    [
+        (False, FMA, True),
+        (False, DEFAULT, False),
+        (False, TENSOR, False),
+        (True, DEFAULT, True),
+        (True, CONVERT, False),
+        (True, 17, False),
+    ],
+)
+def test_no_kept_choice_brings_another_arithmetic(standin, tf32, math, taken):
+    """Choices come from a file."""
+    settings = CudnnSettings(tf32=tf32)
+    handle = Handle(standin.StandIn(), standin.StandInDevice(), settings)
+    g = ConvGeometry((2, 4, 6, 6), 8, (3, 3), (1, 1), (0, 0), (1, 1))
+    request = Request(
+        Direction.FORWARD, g, np.dtype(np.float32), lay(g.x_shape), lay(g.y_shape)
+    )
+    assert LegacyPlan(handle, request).take(Choice(1, math)) is taken
+    handle.close()

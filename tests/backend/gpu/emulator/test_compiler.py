@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,17 @@ MADE(made_by_macro, += 1)
 """
 
 Launch = Callable[..., None]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unchecked() -> Iterator[None]:
+    """Kernels here work on NumPy's memory.
+
+    Checked ones refuse it as soon as any test of the process made a device array.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("POSEIDON_EMULATOR_SANITIZE", raising=False)
+        yield
 
 
 @pytest.fixture(scope="module")
