@@ -141,7 +141,8 @@ def _free_pages(file: BinaryIO, meta: _Meta) -> Iterator[int]:
     """Walk the table of free pages: lists of them, each a count and numbers."""
     size = meta.page_bytes
     waiting = [meta.roots[0]] if meta.roots[0] != _NO_PAGE else []
-    for _ in range(meta.last_page):
+    pages = file.seek(0, os.SEEK_END) // size
+    for _ in range(pages):  # no more of them, so that a damaged table ends too
         if not waiting:
             return
         page = _read(file, waiting.pop() * size, size)

@@ -74,11 +74,11 @@ def strided_copy(kernels: Launcher, source: Array, target: Array) -> None:
         source: any strides.
         target: the same type, or one that its type is converted to.
     """
-    if source.size > _MOST_ITEMS:
+    axes = copy_axes(source, target)
+    if source.size > _MOST_ITEMS or len(axes) > _AXES:
         for part in _halves(source.shape):
             strided_copy(kernels, source[part], target[part])
         return
-    axes = copy_axes(source, target)
     if source.dtype != target.dtype:
         names = (_KINDS[a.dtype.str[1:]] for a in (source, target))
         kernel = f"convert_{'_'.join(names)}"

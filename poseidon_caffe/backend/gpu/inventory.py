@@ -43,6 +43,9 @@ _PROHIBITED: Final = 2
 _LIBRARY: Final = "libcuda.so.1"
 _EMULATED_NAME: Final = "Poseidon's emulator"
 _EMULATED_CUDA: Final = 13000
+#: Its compiler knows no generation before Turing.
+_CUDA_13: Final = 13000
+_OLDEST_FOR_CUDA_13: Final = (7, 5)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,10 @@ def check_gpu(device: int) -> GpuInfo:
     gpu = gpus[device]
     if gpu.is_prohibited:
         raise GpuError(reasons.describe_prohibited(device, gpu.name))
+    cuda, capability = runtime_version(), (gpu.major, gpu.minor)
+    if cuda >= _CUDA_13 and capability < _OLDEST_FOR_CUDA_13:
+        words = f"{gpu.major}.{gpu.minor}"
+        raise GpuError(reasons.describe_old_gpu(device, gpu.name, words, cuda))
     free_memory(gpu)
     return gpu
 

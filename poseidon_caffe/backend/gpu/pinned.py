@@ -51,8 +51,8 @@ def _allocate(runtime: Any, size: int) -> int:
         if int(error.status) != MEMORY_ALLOCATION:
             raise
         raise MemoryError(
-            f"no {format_bytes(size)} of page-locked memory on the host (free shows "
-            "how much memory there is, ulimit -l how much of it may be locked)"
+            f"no {format_bytes(size)} of page-locked memory on the host: `free` shows "
+            "how much memory there is, and containers may have less"
         ) from error
 
 

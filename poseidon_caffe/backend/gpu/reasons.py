@@ -20,6 +20,7 @@ __all__ = [
     "describe_no_devices",
     "describe_no_driver",
     "describe_old_driver",
+    "describe_old_gpu",
     "describe_oom",
     "describe_prohibited",
     "format_bytes",
@@ -160,6 +161,22 @@ def describe_prohibited(device: int, name: str) -> str:
     return (
         f"GPU {device} ({name}) is set to compute mode Prohibited; to allow it: "
         f"nvidia-smi -i {device} -c DEFAULT"
+    )
+
+
+def describe_old_gpu(device: int, name: str, capability: str, cuda: int) -> str:
+    """CUDA compiles nothing for GPUs of that generation any more.
+
+    Args:
+        device: its number.
+        name: what NVIDIA calls it.
+        capability: as "7.0".
+        cuda: CuPy's CUDA, as 13020 for 13.2.
+    """
+    return (
+        f"GPU {device} ({name}, compute capability {capability}) is too old for CUDA "
+        f"{format_cuda(cuda)}, which needs 7.5 or newer; take CUDA 12: pip uninstall "
+        "-y cupy-cuda13x && pip install 'poseidon-caffe[gpu12]'"
     )
 
 

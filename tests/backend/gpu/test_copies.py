@@ -122,6 +122,13 @@ def test_more_than_a_kernel_counts_goes_by_parts(monkeypatch):
     assert len(kernels.ran) > 40
 
 
+def test_more_axes_than_a_kernel_takes_go_by_parts():
+    x = numbers((2, 3, 2, 2, 2, 3, 2), np.float32)
+    target = on_device(np.zeros(x.T.shape, np.float32))
+    copies.strided_copy(Watched(), on_device(x).T, target)
+    np.testing.assert_array_equal(on_host(target), x.T)
+
+
 def test_six_axes():
     x = numbers((2, 3, 2, 3, 2, 4), np.float32)
     order = (4, 2, 0, 5, 3, 1)

@@ -169,6 +169,28 @@ def test_a_gpu_on_which_nobody_may_compute(machine):
         check_gpu(0)
 
 
+class Volta(Runtime):
+    """A V100; with CUDA 12 if ``version`` says so."""
+
+    version = 13020
+
+    def deviceGetAttribute(self, attribute: int, device: int) -> int:
+        capability = {75: 7, 76: 0}
+        return capability.get(attribute, super().deviceGetAttribute(attribute, device))
+
+    def runtimeGetVersion(self) -> int:
+        return self.version
+
+
+def test_a_gpu_that_cuda_13_has_left_behind(machine):
+    runtime = machine(Volta())
+    text = r"GPU 0 \(H000, .* 7\.0\) is too old for CUDA 13\.2.*\[gpu12\]"
+    with pytest.raises(GpuError, match=text):
+        check_gpu(0)
+    runtime.version = 12090
+    assert check_gpu(0).major == 7
+
+
 def test_no_visible_gpu(machine, monkeypatch):
     machine(Runtime({"count": 100}))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "9")

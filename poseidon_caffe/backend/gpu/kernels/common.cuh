@@ -359,7 +359,7 @@ struct PlaneSteps {
 #define STEPS_PARAMETERS(a) long long n##a, long long c##a, long long p##a
 #define STEPS(a) {n##a, static_cast<int>(c##a), static_cast<int>(p##a)}
 
-// One instruction, as both are of 32 bits.
+// Both are of 32 bits, so that no product of 64 bits is needed.
 DEVICE long long along(int count, int step) {
   return static_cast<long long>(count) * step;
 }
