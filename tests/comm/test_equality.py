@@ -46,6 +46,7 @@ WAYS = {
         "more": 'clip_gradients: 0.9 iter_size: 2 regularization_type: "L1"',
         "settings": {"row_bytes": 300, "check_replicas_iters": 7},
     },
+    "forced": {"net": "forced", "more": "clip_gradients: 0.5"},
 }
 
 

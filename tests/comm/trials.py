@@ -109,6 +109,8 @@ NETS["regression"] = (
     .replace("num_output: 3 ", "num_output: 1 ")
     .replace("SoftmaxWithLoss", "EuclideanLoss")
 )
+# Gradients of what never learns are there, and count where they are clipped.
+NETS["forced"] = "force_backward: true" + NETS["shared"]
 NETS["fused"] = (
     NETS["batch_norm"]
     .replace('bottom: "bn" top: "scale"', 'bottom: "bn" top: "bn"')

@@ -50,9 +50,13 @@ KERNEL(follow)(float* factors, int* counts, long long bad, double used,
 // *noted = 1 where a number is none, or so large that sums over workers and products
 // of two may not be finite.
 KERNEL(watch)(const T* values, int* noted, double most, long long n) {
+  int bad = 0;
   FOR_EACH(i, n) {
-    if (!(fabs(double(A(values[i]))) <= most)) atomicExch(noted, 1);
+    if (!(fabs(double(A(values[i]))) <= most)) bad = 1;
   }
+  // Once a block: where all overflow, nothing queues for the one word.
+  bad = block_max(bad);
+  if (bad && threadIdx.x == 0) atomicExch(noted, 1);
 }
 
 // One thread: the factor in the gradients and whether any was noted, which is cleared.
